@@ -1,0 +1,169 @@
+"""What a plan is made of: steps in the order in which they are carried out, each with its reason.
+
+The steps are data. ``enforce`` carries them out, ``--dry-run`` prints them, golden tests compare them. All paths are
+absolute and mean the same inside and outside.
+"""
+
+from __future__ import annotations
+
+from houseroom.policy.record import Record
+
+
+class Step(Record):
+    """One thing to do. ``why`` is the reason shown to a person; ``rule`` the policy rule it enforces, if one."""
+
+
+class Namespaces(Step):
+    """clone(2) with new namespaces; uid and gid map to themselves.
+
+    ``network`` False shares the host's network; ``pid`` False its process ids (where a fresh /proc can't be had).
+    """
+
+    network: bool
+    pid: bool
+    why: str
+
+
+class Root(Step):
+    """The new root: ``host`` is a recursive read-only, nosuid, nodev clone of ``/``; ``empty`` a tmpfs skeleton."""
+
+    base: str
+    why: str
+
+
+class Area(Step):
+    """The private tmpfs that holds every private and scratch directory. ``size`` in bytes, 0: half of the memory."""
+
+    size: int
+    why: str
+
+
+class Private(Step):
+    """A directory of the sandbox's own on its private tmpfs, created if missing in a private parent."""
+
+    path: str
+    mode: int
+    why: str
+    rule: str = ""
+
+
+class Scratch(Step):
+    """An overlay: the host's directory below, writes on the private tmpfs."""
+
+    path: str
+    why: str
+    rule: str = ""
+
+
+class Bind(Step):
+    """The host's own file or directory at its own path, writable or read-only.
+
+    ``link`` True: the path is a symbolic link and the link itself is pinned, so that it can't be replaced.
+    ``covered`` True: an earlier step hides the source, so it must be opened before the first mount.
+    """
+
+    path: str
+    write: bool
+    why: str
+    rule: str = ""
+    link: bool = False
+    covered: bool = False
+
+
+class Mask(Step):
+    """An empty, unreadable file or directory over a path. ``hollow`` True: a later step mounts something inside it."""
+
+    path: str
+    kind: str  # dir | file
+    why: str
+    rule: str = ""
+    hollow: bool = False
+
+
+class Devices(Step):
+    """A minimal /dev: null, zero, full, random, urandom, tty, its own devpts and /dev/shm."""
+
+    why: str
+
+
+class Proc(Step):
+    """A /proc of the new pid namespace, or the outer one where ``fresh`` is False. The others are paths below it."""
+
+    fresh: bool
+    read_only: tuple[str, ...]
+    masked: tuple[str, ...]
+    why: str
+
+
+class Loopback(Step):
+    """Bring the new network namespace's loopback up."""
+
+    why: str
+
+
+class Lock(Step):
+    """Per-process locks in their order: rlimits, capabilities, securebits, no_new_privs."""
+
+    rlimits: dict[str, int]
+    why: str
+
+
+class Landlock(Step):
+    """Allowed rights by path; all that the ABI knows of files and scopes is handled, TCP only where ``network`` is False.
+
+    Landlock can't allow all ports, so where the sandbox has a network namespace of its own TCP is left to that.
+    """
+
+    rules: tuple[tuple[str, tuple[str, ...]], ...]  # (path, names of rights in plan.landlock)
+    abi: int
+    network: bool
+    why: str
+
+
+class Seccomp(Step):
+    """A filter program assembled by ``plan.seccomp``. ``mediated`` calls are carried out by init on the caller's behalf."""
+
+    program: str  # command | init
+    network: str  # none | open | refused
+    mediated: bool
+    why: str
+
+
+class Mediate(Step):
+    """What init checks when it creates a directory entry or connects a Unix socket for a command.
+
+    ``roots``: writable roots of the host. ``patterns``: protected patterns, placed, as text. ``pinned``: existing protected
+    paths whose ancestors can't be renamed. ``sockets``: outside sockets that may be reached.
+    """
+
+    roots: tuple[str, ...]
+    patterns: tuple[str, ...]
+    pinned: tuple[str, ...]
+    sockets: tuple[str, ...]
+    why: str
+
+
+class Watch(Step):
+    """Paths and patterns that init watches and masks or pins again when the host replaces or creates them."""
+
+    hide: tuple[str, ...]
+    protect: tuple[str, ...]
+    roots: tuple[str, ...]
+    why: str
+
+
+class Covered(Record):
+    """Coverage of one rule: ``state`` is enforced, partly or missing; ``by`` names mechanisms; ``loses`` what is not stopped."""
+
+    rule: str  # files.read, files.write, files.protect, files.hide, environment, network, processes, limits.time …
+    state: str
+    by: tuple[str, ...] = ()
+    loses: tuple[str, ...] = ()
+
+
+class Plan(Record):
+    """Steps in order, what they cover, and the rung of the ladder they stand on."""
+
+    rung: str  # namespaces | bubblewrap | landlock
+    steps: tuple[Step, ...]
+    coverage: tuple[Covered, ...]
