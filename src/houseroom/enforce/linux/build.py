@@ -1,0 +1,248 @@
+"""Carry out the mount steps of a plan, inside the new namespaces and before any command exists.
+
+Everything is attached by descriptor to the sandbox's own mount namespace; nothing is created on the host's file systems.
+A mount point that is missing is made only on the private tmpfs.
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISDIR
+
+from houseroom.enforce.linux import mount_sys as mount
+from houseroom.enforce.linux.limits_sys import raise_open_files, restore_open_files
+from houseroom.enforce.linux.socket_sys import loopback_up
+from houseroom.errors import SetupFailed
+from houseroom.plan import steps as plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_PLAIN = mount.NOSUID | mount.NODEV
+_DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
+_DEVICE_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1", b"stderr": b"fd/2", b"ptmx": b"pts/ptmx"}
+
+
+class Build:
+    """The state between mount steps: opened sources, the private tmpfs, what is sealed at the end."""
+
+    def __init__(self, steps: Sequence[plan.Step]):
+        self.steps = steps
+        self.sources: dict[str, int] = {}
+        self.area = self.masks = ""
+        self.count = 0
+        self.sealed: list[bytes] = []
+        self.area_device = 0
+        self.attic = -1
+        self.devices: dict[bytes, int] = {}
+
+    def run(self) -> None:
+        """All mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
+        actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
+            plan.Root: ("build the root from", self._root),
+            plan.Area: ("make the private tmpfs", self._area),
+            plan.Loopback: ("bring up", loopback),
+            plan.Devices: ("build", self._devices),
+            plan.Proc: ("mount", self._proc),
+            plan.Private: ("make private", self._private),
+            plan.Scratch: ("lay a scratch layer over", self._scratch),
+            plan.Bind: ("bind", self._bind),
+            plan.Mask: ("mask", self._mask),
+        }
+        former = raise_open_files()
+        for step in self.steps:
+            if type(step) not in actions:
+                continue
+            doing, action = actions[type(step)]
+            try:
+                action(step)
+            except OSError as error:
+                raise SetupFailed(doing, subject_of(step), error.errno or 0, error.strerror or str(error)) from error
+        for path in reversed(self.sealed):
+            mount.set_read_only(path)
+        self._retire_area()
+        restore_open_files(former)
+
+    def _retire_area(self) -> None:
+        """From now on init itself reaches only the masks, read-only: /proc/1 leads nowhere that is writable."""
+        masks = os.open(self.masks, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.close(self.attic)
+        self.masks = f"/proc/self/fd/{masks}"
+
+    def _root(self, step: plan.Root) -> None:
+        mount.make_private()
+        tree = mount.open_tree(b"/")
+        mount.mount_setattr(tree, on=mount.RDONLY | _PLAIN)
+        _enter(tree)
+        self.devices = {name: mount.open_tree(b"/dev/" + name) for name in _DEVICES if os.path.exists(b"/dev/" + name)}
+        for later in self.steps:
+            if isinstance(later, plan.Bind) and later.covered:
+                self.sources[later.path] = mount.open_tree(os.fsencode(later.path), follow=not later.link)
+        if step.base == "empty":
+            _enter(mount.new_mount("tmpfs", {"mode": "0755"}, _PLAIN))
+            for name in ("proc", "dev"):
+                os.mkdir(f"/{name}", 0o755)
+            self.sealed.append(b"/")
+
+    def _area(self, step: plan.Area) -> None:
+        options = {"mode": "0755", **({"size": str(step.size)} if step.size else {})}
+        tree = mount.new_mount("tmpfs", options, _PLAIN)
+        # /proc is there on every Linux and gets its own mount later: until then it holds the private area.
+        mount.move_mount(tree, b"/proc")
+        os.close(tree)
+        self.area = "/proc"
+        self.area_device = os.stat("/proc").st_dev
+        self.masks = "/proc/masks"
+        os.mkdir(self.masks)
+        os.mkdir("/proc/masks/dir", 0o000)
+        os.close(os.open("/proc/masks/file", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o000))
+        tree = mount.open_tree(b"/proc/masks", recursive=False)
+        mount.mount_setattr(tree, on=_PLAIN | mount.NOEXEC | mount.RDONLY)
+        mount.move_mount(tree, b"/proc/masks")
+        os.close(tree)
+
+    def _fresh(self, mode: int) -> int:
+        """A new directory of the private area as a detached, writable mount."""
+        self.count += 1
+        path = f"{self.area}/{self.count}"
+        os.mkdir(path)
+        os.chmod(path, mode)
+        return mount.open_tree(os.fsencode(path), recursive=False)
+
+    def _attach(self, tree: int, path: str, *, directory: bool = True, follow: bool = True) -> None:
+        raw = os.fsencode(path)
+        try:
+            mount.move_mount(tree, raw, follow=follow)
+        except FileNotFoundError:
+            _make_mount_point(raw, directory=directory)
+            mount.move_mount(tree, raw, follow=follow)
+        os.close(tree)
+
+    def _private(self, step: plan.Private) -> None:
+        self._attach(self._fresh(step.mode), step.path)
+
+    def _scratch(self, step: plan.Scratch) -> None:
+        self.count += 1
+        work = f"{self.area}/{self.count}"
+        os.mkdir(work)
+        os.mkdir(work + "/upper", 0o755)
+        os.mkdir(work + "/work", 0o755)
+        found = os.stat(step.path)
+        os.chmod(work + "/upper", found.st_mode & 0o7777)
+        os.chdir(step.path)  # a colon in the path would end it as an option; "." has none
+        try:
+            options = {"lowerdir": ".", "upperdir": work + "/upper", "workdir": work + "/work", "userxattr": ""}
+            tree = mount.new_mount("overlay", options, _PLAIN)
+        finally:
+            os.chdir("/")
+        self._attach(tree, step.path)
+
+    def _bind(self, step: plan.Bind) -> None:
+        raw = os.fsencode(step.path)
+        tree = self.sources.pop(step.path, -1)
+        if tree < 0:
+            tree = mount.open_tree(raw, follow=not step.link)
+        if step.write:
+            mount.mount_setattr(tree, on=_PLAIN, off=mount.RDONLY)
+        else:
+            mount.mount_setattr(tree, on=_PLAIN | mount.RDONLY)
+        self._attach(tree, step.path, directory=S_ISDIR(os.fstat(tree).st_mode), follow=not step.link)
+
+    def _mask(self, step: plan.Mask) -> None:
+        if step.kind == "dir" and step.hollow:
+            self._attach(self._fresh(0o711), step.path)
+            self.sealed.append(os.fsencode(step.path))
+        else:
+            self._attach(self.new_mask(step.kind), step.path, directory=step.kind == "dir")
+
+    def new_mask(self, kind: str) -> int:
+        """A detached clone of the empty, unreadable, read-only directory or file."""
+        return mount.open_tree(f"{self.masks}/{kind}".encode(), recursive=False)
+
+    def _devices(self, _step: plan.Devices) -> None:
+        self._attach(self._fresh(0o755), "/dev")
+        for name, tree in self.devices.items():
+            path = b"/dev/" + name
+            os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o666))
+            mount.mount_setattr(tree, on=mount.NOSUID | mount.NOEXEC, off=mount.RDONLY | mount.NODEV)
+            mount.move_mount(tree, path)
+            os.close(tree)
+        for name, target in _DEVICE_LINKS.items():
+            os.symlink(target, b"/dev/" + name)
+        for name in (b"pts", b"shm", b"mqueue"):
+            os.mkdir(b"/dev/" + name)
+        os.chmod("/dev/shm", 0o1777)
+        terminals = mount.new_mount("devpts", {"newinstance": "", "ptmxmode": "0666", "mode": "0620"}, mount.NOSUID | mount.NOEXEC)
+        mount.move_mount(terminals, b"/dev/pts")
+        os.close(terminals)
+        try:
+            queues = mount.new_mount("mqueue", {}, _PLAIN | mount.NOEXEC)
+        except OSError:
+            os.rmdir("/dev/mqueue")  # a kernel without POSIX message queues
+            return
+        mount.move_mount(queues, b"/dev/mqueue")
+        os.close(queues)
+
+    def _proc(self, step: plan.Proc) -> None:
+        self.attic = os.open(self.area, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        tree = mount.new_mount("proc", {}, _PLAIN | mount.NOEXEC)
+        mount.move_mount(tree, b"/proc")
+        os.close(tree)
+        # From here on the private area is reached through its descriptor; its mount lies under /proc for good.
+        self.masks = f"/proc/self/fd/{self.attic}/masks"
+        self.area = f"/proc/self/fd/{self.attic}"
+        _forbid_namespaces()
+        for name in step.read_only:
+            path = b"/proc/" + name.encode()
+            if os.path.exists(path):
+                tree = mount.open_tree(path)
+                mount.mount_setattr(tree, on=mount.RDONLY)
+                mount.move_mount(tree, path)
+                os.close(tree)
+        for name in step.masked:
+            path = f"/proc/{name}"
+            if os.path.exists(path):
+                self._attach(self.new_mask("file"), path)
+
+
+def loopback(_step: plan.Loopback) -> None:
+    """Bring the new network namespace's only interface up."""
+    loopback_up()
+
+
+def subject_of(step: plan.Step) -> str:
+    """What a step is about, in an error."""
+    return str(getattr(step, "path", "") or type(step).__name__.lower())
+
+
+def _enter(tree: int) -> None:
+    """A detached mount becomes the root."""
+    mount.move_mount(tree, b"/")
+    os.fchdir(tree)
+    mount.pivot_into_cwd()
+    os.close(tree)
+
+
+def _make_mount_point(path: bytes, *, directory: bool) -> None:
+    """Make a missing mount point; only on the private tmpfs is anything writable by then."""
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    if directory:
+        os.mkdir(path, 0o755)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+
+
+def _forbid_namespaces() -> None:
+    """No user namespace below ours (user_namespaces(7)): a second answer besides the system call filter.
+
+    Mount namespaces can't be forbidden so: every open_tree(2) clone, which init needs, counts as one.
+    """
+    try:
+        fd = os.open("/proc/sys/user/max_user_namespaces", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # a kernel without the sysctl; the filter remains
+    try:
+        os.write(fd, b"0")
+    finally:
+        os.close(fd)

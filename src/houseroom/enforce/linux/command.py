@@ -1,0 +1,134 @@
+"""The process that becomes the command: its last locks, in the order in which the kernel wants them, and exec.
+
+After ``become`` nothing here runs in a process that could lift any of it: capabilities first, since dropping them
+needs one; then no_new_privs, without which Landlock and seccomp refuse an ordinary user; Landlock before seccomp, since the
+filter refuses nothing that Landlock needs but leaves less to go wrong after it; the filter last.
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISDIR
+
+import _signal
+
+from houseroom.enforce.linux import landlock_sys, process_sys, seccomp_sys
+from houseroom.enforce.linux.limits_sys import set_limits
+from houseroom.plan import landlock, seccomp
+from houseroom.plan import steps as plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, TypedDict
+
+    class Order(TypedDict):
+        """What the supervisor asks init for: the packed plan and the command, all bytes as the caller gave them."""
+
+        steps: list[tuple[str, tuple[object, ...]]]
+        argv: list[bytes]
+        environment: dict[bytes, bytes]
+        cwd: bytes
+
+
+def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: tuple[int, ...], ready: int, go: int) -> NoReturn:
+    """Lock this process and execute the command in it.
+
+    Writes ``L`` and the listener's number to ``ready`` when locked, waits for a byte from ``go``, then executes. A failure is
+    written to ``ready``: before the lock as "doing NUL subject NUL errno NUL words", after it as the errno of execve(2).
+    """
+    doing = ("change into", os.fsdecode(order["cwd"]))
+    try:
+        os.umask(umask)
+        os.chdir(order["cwd"])
+        doing = ("pass on", "the standard streams")
+        _refuse_directories()
+        listener = -1
+        for step in steps:
+            match step:
+                case plan.Lock():
+                    doing = ("drop", "privileges")
+                    set_limits(step.rlimits)
+                    _drop_privileges()
+                case plan.Landlock():
+                    doing = ("enter", "Landlock")
+                    _enter_landlock(step)
+                case plan.Seccomp("command", network, mediated):
+                    doing = ("install", "the system call filter")
+                    program = seccomp.assemble("command", os.uname().machine, mediated=mediated, network=network)
+                    listener = _filter(program, mediated=mediated)
+        os.write(ready, b"L%d" % listener)
+        if not os.read(go, 1):
+            os._exit(1)
+    except OSError as error:
+        os.write(ready, "\0".join((*doing, str(error.errno or 0), error.strerror or str(error))).encode()[:4000])
+        os._exit(1)
+    try:
+        _restore_signals(ignored)
+        process_sys.close_from_except(3, ready)
+        _execute(order["argv"], order["environment"])
+    except OSError as error:
+        os.write(ready, b"%d" % (error.errno or 5))
+    os._exit(127)
+
+
+def _refuse_directories() -> None:
+    """A directory of the host as a standard stream would be a way round every mount: openat(2) below it."""
+    for fd in (0, 1, 2):
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # a closed stream would be taken by the next file opened
+            continue
+        if S_ISDIR(mode):
+            raise OSError(21, f"descriptor {fd} is a directory of the host")
+
+
+def _drop_privileges() -> None:
+    process_sys.prctl(process_sys.PR_SET_SECUREBITS, process_sys.SECUREBITS_LOCKED)
+    process_sys.prctl(process_sys.PR_CAP_AMBIENT, process_sys.PR_CAP_AMBIENT_CLEAR_ALL)
+    process_sys.drop_bounding_set()
+    process_sys.capset(0)
+    process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _enter_landlock(step: plan.Landlock) -> None:
+    files, ports, scopes = landlock.handled(step.abi)
+    ruleset = landlock_sys.create_ruleset((files, 0 if step.network else ports, scopes), step.abi)
+    for path, names in step.rules:
+        landlock_sys.add_path(ruleset, os.fsencode(path), landlock.bits(names, step.abi), landlock.bits(landlock.ON_FILES, step.abi))
+    landlock_sys.restrict_self(ruleset)
+    os.close(ruleset)
+
+
+def _filter(program: bytes, *, mediated: bool) -> int:
+    if mediated:
+        return seccomp_sys.install_with_listener(program)
+    seccomp_sys.install(program)
+    return -1
+
+
+def _restore_signals(ignored: tuple[int, ...]) -> None:
+    for number in range(1, 65):
+        if number in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):
+            continue
+        try:
+            _signal.signal(number, _signal.SIG_IGN if number in ignored else _signal.SIG_DFL)
+        except (OSError, ValueError):
+            continue
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def _execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:
+    """execvpe(3): a name without a slash is looked up in the command's own PATH. Raises OSError when nothing could be run."""
+    name = argv[0]
+    if b"/" in name:
+        os.execve(name, argv, environment)
+    failure: OSError = FileNotFoundError(2, "not found")
+    for directory in environment.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin").split(b":"):
+        try:
+            os.execve(os.path.join(directory or b".", name), argv, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            failure = error  # execvp goes on looking, and tells of this when nothing else is found
+    raise failure

@@ -1,0 +1,205 @@
+"""Process 1 of the sandbox. Born early from a small single-threaded parent, it asks the kernel what works, builds the
+sandbox from the plan, starts the command, and from then on mediates, watches, reaps, and dies with everything inside.
+
+It stays outside the commands' Landlock domain, so they can neither trace nor signal it, and it is not dumpable, so /proc
+shows them nothing of it. Of its capabilities in the sandbox's user namespace it keeps two: to mount masks again
+(CAP_SYS_ADMIN) and to read the arguments of calls it mediates (CAP_SYS_PTRACE).
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINTR
+from select import POLLIN, poll
+
+import _signal
+
+from houseroom.enforce.linux import mount_sys, process_sys, seccomp_sys, socket_sys, wire
+from houseroom.enforce.linux.build import Build
+from houseroom.enforce.linux.command import become
+from houseroom.enforce.linux.mediate import Mediator
+from houseroom.enforce.linux.watch import Watcher
+from houseroom.errors import SetupFailed
+from houseroom.plan import seccomp
+from houseroom.plan import steps as plan
+from houseroom.plan.syscalls import numbers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from houseroom.enforce.linux.command import Order
+
+_KEPT = (process_sys.CAP_SYS_ADMIN, process_sys.CAP_SYS_PTRACE)
+_IDLE_BEFORE_WALK = 30  # milliseconds: a short command never pays for watching a large tree
+_RETRY = 5  # milliseconds between tries of a call that would block
+
+
+def live(control: int, uid: int, gid: int, ignored: tuple[int, ...]) -> NoReturn:
+    """The whole life of init: never returns. ``control`` leads to the supervisor, its end is ours too.
+
+    ``ignored`` are the signals that the caller of the supervisor had ignored; the command inherits that.
+    """
+    status = 1
+    try:
+        process_sys.prctl(process_sys.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        umask = os.umask(0)
+        wire.send(control, _ask_the_kernel(uid, gid))
+        order = wire.receive(control)
+        if order is not None:
+            _sandbox(control, umask, ignored, order)
+        status = 0
+    except SetupFailed as failure:
+        wire.send(control, ("failed", failure.doing, failure.subject, failure.errno or 0, failure.strerror or ""))
+    except OSError as error:
+        wire.send(control, ("failed", "set up", "the sandbox", error.errno or 0, error.strerror or str(error)))
+    except BaseException:
+        import traceback  # ours to mend: shown whole, and the supervisor sees the stream end
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _ask_the_kernel(uid: int, gid: int) -> dict[str, str]:
+    """What works here, tried for real; an empty string means it does. Facts of ``plan.facts.Host``."""
+    facts = {}
+    for name, attempt in (
+        ("namespaces", lambda: process_sys.map_identity(uid, gid)),
+        ("mounts", mount_sys.make_private),
+        ("proc", lambda: os.close(mount_sys.new_mount("proc", {}, 0))),
+        ("overlay", lambda: os.close(mount_sys.fsopen("overlay"))),
+        ("sock_diag", lambda: socket_sys.open_diag().close()),
+    ):
+        try:
+            attempt()
+            facts[name] = ""
+        except OSError as error:
+            facts[name] = error.strerror or str(error)
+    return facts
+
+
+def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -> None:
+    steps = wire.unpack_steps(order["steps"])
+    build = Build(steps)
+    build.run()
+    mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
+    watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
+    filters = [step for step in steps if isinstance(step, plan.Seccomp)]
+    machine = os.uname().machine
+    ours, theirs = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(control)
+        become(order, steps, umask=umask, ignored=ignored, ready=theirs[1], go=ours[0])
+    os.close(ours[0])
+    os.close(theirs[1])
+    process = process_sys.pidfd_open(child)
+    listener = _take_listener(process, theirs[0])
+    # Not before: the command's process, our copy, must be open to us until now. It is alone in the sandbox and not yet executed.
+    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
+    mediator = Mediator(listener, mediate, numbers(machine), umask) if mediate and listener >= 0 else None
+    watcher = Watcher(watch, build) if watch else None
+    if mediator and watcher:
+        mediator.made_fifos = watcher.made_inside
+    _lock_down([step for step in filters if step.program == "init"], machine)
+    wire.send(control, ("built",))
+    os.write(ours[1], b"g")
+    os.close(ours[1])
+    Loop(control, child, process, theirs[0], mediator, watcher).run()
+
+
+def _take_listener(process: int, pipe: int) -> int:
+    """The command's process says under which number it holds the listener, -1 for none. Raises SetupFailed as told."""
+    said = os.read(pipe, 4096)
+    if said[:1] != b"L":
+        doing, subject, errno, words = (said.decode("utf-8", "replace").split("\0") + ["lock", "the command", "0", "it died"])[:4]
+        raise SetupFailed(doing, subject, int(errno), words)
+    number = int(said[1:])
+    if number < 0:
+        return -1
+    listener = process_sys.pidfd_getfd(process, number)
+    seccomp_sys.wake_on_same_cpu(listener)
+    return listener
+
+
+def _lock_down(filters: list[plan.Seccomp], machine: str) -> None:
+    process_sys.drop_bounding_set(keep=_KEPT)
+    process_sys.capset(sum(1 << capability for capability in _KEPT))
+    process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
+    for step in filters:
+        seccomp_sys.install(seccomp.assemble("init", machine, mediated=False, network=step.network))
+
+
+class Loop:
+    """Waits for everything at once: calls to mediate, file events, the supervisor, the command's end, orphans."""
+
+    def __init__(self, control: int, child: int, process: int, executed: int, mediator: Mediator | None, watcher: Watcher | None):
+        self.control, self.child, self.process, self.executed = control, child, process, executed
+        self.mediator, self.watcher = mediator, watcher
+        self.status: int | None = None
+        self.told = False
+
+    def run(self) -> None:
+        """Until the command or the supervisor ends."""
+        _signal.signal(_signal.SIGCHLD, self._reap)
+        waiting = poll()
+        actions = {self.control: self._hear_supervisor, self.process: self._reap, self.executed: self._hear_exec}
+        if self.mediator:
+            actions[self.mediator.listener] = self.mediator.serve
+        if self.watcher:
+            actions[self.watcher.queue] = self.watcher.hear
+        for fd in actions:
+            waiting.register(fd, POLLIN)
+        while self.status is None:
+            ready = waiting.poll(self._patience())
+            for fd, _events in ready:
+                if fd == self.executed:
+                    waiting.unregister(fd)
+                actions[fd]()
+            if not ready:
+                self._idle()
+        wire.send_status(self.control, wire.EXITED, self.status)
+
+    def _patience(self) -> int | None:
+        if self.mediator and self.mediator.waiting:
+            return _RETRY
+        if self.watcher and self.watcher.pending:
+            return _IDLE_BEFORE_WALK if len(self.watcher.directories) <= len(self.watcher.literal) else 1
+        return None
+
+    def _idle(self) -> None:
+        if self.mediator and self.mediator.waiting:
+            self.mediator.retry()
+        if self.watcher and self.watcher.pending:
+            self.watcher.walk()
+            if self.watcher.incomplete and not self.told:
+                self.told = True
+                wire.send_status(self.control, wire.UNWATCHED, 0)
+
+    def _reap(self, *_signal_arguments: object) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            except OSError as error:
+                if error.errno == EINTR:
+                    continue
+                raise
+            if pid == 0:
+                return
+            if pid == self.child:
+                self.status = status
+
+    def _hear_supervisor(self) -> None:
+        said = os.read(self.control, 1)
+        if not said:
+            os._exit(0)  # the supervisor is gone: so are we, and with us everything inside
+        os.kill(self.child, said[0])
+
+    def _hear_exec(self) -> None:
+        """The pipe closes when the command's program has started; it carries an errno when it could not."""
+        said = os.read(self.executed, 16)
+        if said:
+            wire.send_status(self.control, wire.NOT_EXECUTED, int(said))

@@ -1,0 +1,166 @@
+"""The supervisor's side: init is born before anything is decided, tells what works, and is then given a plan and a command."""
+
+from __future__ import annotations
+
+import os
+from select import POLLIN, poll
+from time import monotonic
+
+import _signal
+import _socket
+
+from houseroom.enforce.linux import landlock_sys, process_sys, wire
+from houseroom.errors import SetupFailed
+from houseroom.plan.facts import Host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.enforce.linux.command import Order
+    from houseroom.plan.steps import Plan
+
+_ALONE = (
+    process_sys.CLONE_NEWUSER
+    | process_sys.CLONE_NEWNS
+    | process_sys.CLONE_NEWPID
+    | process_sys.CLONE_NEWNET
+    | process_sys.CLONE_NEWIPC
+    | process_sys.CLONE_NEWUTS
+    | process_sys.CLONE_NEWCGROUP
+)
+# Passed on to the command. A terminal's own signals reach it anyway, since it is in the same process group.
+_FORWARDED = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1, _signal.SIGUSR2)
+_FROM_TERMINAL = (_signal.SIGINT, _signal.SIGQUIT)
+
+
+class Ended:
+    """How a command ended: ``kind`` is exited, signalled, timed-out or not-started; ``number`` the status, signal or errno."""
+
+    def __init__(self, kind: str, number: int, *, unwatched: bool = False):
+        self.kind, self.number, self.unwatched = kind, number, unwatched
+
+
+class Cradle:
+    """A process in fresh namespaces that waits for its plan. ``reason`` says why there is none ("" where there is)."""
+
+    def __init__(self, *, network: bool = True):
+        self.pid = self.control = -1
+        self.reason = ""
+        self.facts: dict[str, str] = {}
+        uid, gid = os.getuid(), os.getgid()
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.control, inner = ours.detach(), theirs.detach()
+        ignored = tuple(number for number in range(1, 32) if _signal.getsignal(number) == _signal.SIG_IGN)
+        ignored = tuple(number for number in ignored if number not in (_signal.SIGPIPE, _signal.SIGXFSZ))  # the interpreter's own doing
+        try:
+            pid = process_sys.clone(_ALONE if network else _ALONE & ~process_sys.CLONE_NEWNET)
+        except OSError as error:
+            os.close(inner)
+            self.reason = error.strerror or str(error)
+            return
+        if pid == 0:
+            _become_init(inner, uid, gid, ignored)
+        os.close(inner)
+        self.pid = pid
+
+    def host(self) -> Host:
+        """The facts of this host, waiting for init to have tried what must be tried."""
+        if self.pid > 0 and not self.facts:
+            self.facts = wire.receive(self.control) or {"namespaces": "init died"}
+        name = os.uname()
+        facts = self.facts or dict.fromkeys(("namespaces", "mounts", "proc", "overlay", "sock_diag"), self.reason)
+        return Host(name.release, name.machine, os.getuid(), os.getgid(), landlock_abi=landlock_sys.abi(), **facts)
+
+    def start(self, plan: Plan, order: Order) -> None:
+        """Give init its plan and its command."""
+        wire.send(self.control, {**order, "steps": wire.pack_steps(plan.steps)})
+
+    def wait(self, seconds: float | None) -> Ended:
+        """Until the command has ended, or its time is up. Raises SetupFailed when it never began."""
+        waiting = poll()
+        waiting.register(self.control, POLLIN)
+        end = None if seconds is None else monotonic() + seconds
+        failed = unwatched = 0
+        while True:
+            left = None if end is None else max(0, int((end - monotonic()) * 1000))
+            if not waiting.poll(left):
+                return Ended("timed-out", 0)
+            status = wire.receive_status(self.control)
+            match status:
+                case (wire.NOT_EXECUTED, number):
+                    failed = number
+                case (wire.UNWATCHED, _):
+                    unwatched = 1
+                case (wire.EXITED, number) if failed:
+                    return Ended("not-started", failed)
+                case (wire.EXITED, number) if os.WIFSIGNALED(number):
+                    return Ended("signalled", os.WTERMSIG(number), unwatched=bool(unwatched))
+                case (wire.EXITED, number):
+                    return Ended("exited", os.waitstatus_to_exitcode(number), unwatched=bool(unwatched))
+                case _:
+                    raise SetupFailed("keep", "the sandbox", 0, "its init was killed")
+
+    def ready(self) -> None:
+        """Wait until the sandbox is built. Raises SetupFailed naming the step that failed."""
+        said = wire.receive(self.control)
+        if said is None:
+            raise SetupFailed("build", "the sandbox", 0, "init died without a word", "Run `houseroom doctor`.")
+        if said[0] == "failed":
+            raise SetupFailed(*said[1:])
+
+    def forward_signals(self) -> None:
+        """From now on signals to the supervisor are the command's; what the terminal sends reaches it by itself."""
+        foreground = _in_foreground()
+        for number in _FORWARDED if foreground else (*_FORWARDED, *_FROM_TERMINAL):
+            if _signal.getsignal(number) != _signal.SIG_IGN:
+                _signal.signal(number, lambda which, _frame: self.signal(which))
+        if foreground:
+            for number in _FROM_TERMINAL:
+                _signal.signal(number, _signal.SIG_IGN)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        try:
+            os.write(self.control, bytes((number,)))
+        except OSError:
+            return  # it has just ended
+
+    def end(self) -> None:
+        """Kill whatever is left; with init dies everything inside (pid_namespaces(7))."""
+        if self.pid > 0:
+            try:
+                os.kill(self.pid, _signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+            self.pid = -1
+        if self.control >= 0:
+            os.close(self.control)
+            self.control = -1
+
+    def __enter__(self) -> Cradle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def _become_init(control: int, uid: int, gid: int, ignored: tuple[int, ...]) -> None:
+    try:
+        for number in (*_FORWARDED, *_FROM_TERMINAL):
+            _signal.signal(number, _signal.SIG_DFL)  # which process 1 ignores
+        os.dup2(control, 3, inheritable=False)
+        process_sys.close_from(4)
+        # Imported here, while the supervisor goes on to read the policy on another processor.
+        from houseroom.enforce.linux import init
+
+        init.live(3, uid, gid, ignored)
+    finally:
+        os._exit(1)
+
+
+def _in_foreground() -> bool:
+    """Whether a terminal's Ctrl-C reaches us and the command alike."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False

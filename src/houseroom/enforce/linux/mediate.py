@@ -1,0 +1,476 @@
+"""Calls that the kernel can't judge by name are carried out by init on the caller's behalf.
+
+Commands have no Landlock right to make directory entries in the host's writable roots, so letting such a call *continue*
+can never make one: continuing is safe whatever the caller does to its memory meanwhile. What init itself does, it does
+with its own copy of the arguments. Therefore:
+
+* open(O_CREAT): init makes the file if its name may exist, then the call continues and opens it; with O_EXCL the caller
+  gets init's descriptor instead, since opening again would fail.
+* mkdir, rename, link, symlink, mknod: init does them and returns the result.
+* connect, sendto with an address: init does them on a copy of the caller's socket (pidfd_getfd(2)), and for a socket on
+  a path only if that socket was made inside the sandbox or the policy names it.
+
+One call at a time: between a check and its act no other mediated call can slip in. seccomp_unotify(2), landlock(7).
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EAGAIN, EALREADY, ECONNREFUSED, EINPROGRESS, EINVAL, EISCONN, EMSGSIZE, ENAMETOOLONG, ENOENT, EPERM, EROFS
+from stat import S_ISFIFO, S_ISLNK, S_ISSOCK
+
+import _socket
+
+from houseroom.enforce.linux import seccomp_sys, socket_sys
+from houseroom.enforce.linux.memory_sys import read_memory, read_string
+from houseroom.enforce.linux.mount_sys import renameat2
+from houseroom.enforce.linux.process_sys import pidfd_getfd, pidfd_open
+from houseroom.policy.pattern import Pattern, components, is_glob
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from houseroom.plan.steps import Mediate
+
+_AT_FDCWD = 0xFFFFFF9C
+_AT_EMPTY_PATH, _AT_SYMLINK_FOLLOW = 0x1000, 0x400
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_GIT_DIRECTORY = {b"objects": b"refs", b"refs": b"objects"}
+_LINKS = 16
+
+
+class Refused(OSError):
+    """A protected name, an outside socket: the policy refuses, with the errno a read-only file system would give."""
+
+
+class Continue(Exception):
+    """The kernel's own answer is the right one: nothing would be created, or it fails by itself."""
+
+
+class Later(Exception):
+    """The call would block; it is tried again while the caller waits."""
+
+
+class Names:
+    """Which names may come into being. Built once from the plan; answers in well under a microsecond for most names."""
+
+    def __init__(self, step: Mediate):
+        self.patterns = [Pattern(components(text)) for text in step.patterns]
+        self.roots = [root.encode("utf-8", "surrogateescape").rstrip(b"/") + b"/" for root in step.roots]
+        # An ancestor of a protected path must stay where it is, or the path could be led elsewhere.
+        self.pinned = [path.encode("utf-8", "surrogateescape") for path in step.pinned]
+        self.pinned += [str(pattern).encode("utf-8", "surrogateescape") for pattern in self.patterns if pattern.literal]
+        self.ancestors = {path[:at] for path in self.pinned for at in range(1, len(path)) if path[at : at + 1] == b"/"}
+        # Only a name that some pattern could end in needs the long look, on its way there only where links and moves are made.
+        globs = [pattern for pattern in self.patterns if not pattern.literal]
+        self.literal = {os.fsencode(pattern.parts[-1]) for pattern in self.patterns if not is_glob(pattern.parts[-1])} | set(_GIT_DIRECTORY)
+        self.globs = [Pattern(pattern.parts[-1:]) for pattern in self.patterns if is_glob(pattern.parts[-1])]
+        self.ways = [Pattern(pattern.parts[:at]) for pattern in globs for at in range(len(pattern.base) + 2, len(pattern.parts))]
+
+    def suspicious(self, name: bytes) -> bool:
+        """Whether a name could be protected somewhere."""
+        if name in self.literal:
+            return True
+        return bool(self.globs) and any(glob.matches((os.fsdecode(name),)) for glob in self.globs)
+
+    def check_created(self, path: bytes, name: bytes) -> None:
+        """Raise Refused if an entry at this path of the sandbox may not come into being."""
+        parts = components(os.fsdecode(path))
+        if any(pattern.matches(parts) for pattern in self.patterns):
+            raise Refused(EROFS, "protected")
+        other = _GIT_DIRECTORY.get(name)
+        if other and any(path[: len(root)] == root for root in self.roots):
+            if os.path.lexists(path[: len(path) - len(name)] + other):
+                raise Refused(EROFS, "a directory with objects and refs is a git repository")
+
+    def check_led(self, path: bytes) -> None:
+        """Raise Refused if what stands at this path is protected or on the way to something protected.
+
+        A directory moved there, or a symbolic link made there, could bring a protected path into being.
+        """
+        if path in self.ancestors or path in self.pinned:
+            raise Refused(EROFS, "leads to a protected path")
+        if self.ways and any(way.matches(components(os.fsdecode(path))) for way in self.ways):
+            raise Refused(EROFS, "leads to a protected path")
+
+
+class Place:
+    """A parent directory held by descriptor, and a name in it: what a path of the caller stands for."""
+
+    def __init__(self, parent: int, name: bytes):
+        self.parent, self.name = parent, name
+
+    def path(self) -> bytes:
+        """The path in the sandbox, by the kernel's own account."""
+        above = os.readlink(b"/proc/self/fd/%d" % self.parent)
+        return (b"" if above == b"/" else above) + b"/" + self.name
+
+    def close(self) -> None:
+        """Let go of the parent."""
+        os.close(self.parent)
+
+
+class Mediator:
+    """Answers the notifications of one sandbox. Lives in init, which shares the sandbox's root and process ids."""
+
+    def __init__(self, listener: int, step: Mediate, numbers: dict[str, int], umask: int):
+        self.listener, self.names, self.umask = listener, Names(step), umask
+        self.allowed_sockets = frozenset(os.fsencode(path) for path in step.sockets)
+        self.masks_differ = self.retrying = False
+        self.made_fifos: set[tuple[int, int]] = set()
+        self.waiting: list[tuple[int, int, int, tuple[int, ...]]] = []
+        self.diag = socket_sys.open_diag()
+        table: dict[str, Callable[[int, tuple[int, ...]], tuple[int, ...]]] = {
+            "open": lambda pid, a: self._open(pid, _AT_FDCWD, a[0], a[1], a[2]),
+            "creat": lambda pid, a: self._open(pid, _AT_FDCWD, a[0], os.O_CREAT | os.O_WRONLY | os.O_TRUNC, a[1]),
+            "openat": lambda pid, a: self._open(pid, a[0], a[1], a[2], a[3]),
+            "openat2": self._openat2,
+            "mkdir": lambda pid, a: self._mkdir(pid, _AT_FDCWD, a[0], a[1]),
+            "mkdirat": lambda pid, a: self._mkdir(pid, a[0], a[1], a[2]),
+            "mknod": lambda pid, a: self._mknod(pid, _AT_FDCWD, a[0], a[1]),
+            "mknodat": lambda pid, a: self._mknod(pid, a[0], a[1], a[2]),
+            "symlink": lambda pid, a: self._symlink(pid, a[0], _AT_FDCWD, a[1]),
+            "symlinkat": lambda pid, a: self._symlink(pid, a[0], a[1], a[2]),
+            "link": lambda pid, a: self._link(pid, _AT_FDCWD, a[0], _AT_FDCWD, a[1], 0),
+            "linkat": lambda pid, a: self._link(pid, a[0], a[1], a[2], a[3], a[4]),
+            "rename": lambda pid, a: self._rename(pid, _AT_FDCWD, a[0], _AT_FDCWD, a[1], 0),
+            "renameat": lambda pid, a: self._rename(pid, a[0], a[1], a[2], a[3], 0),
+            "renameat2": lambda pid, a: self._rename(pid, a[0], a[1], a[2], a[3], a[4]),
+            "connect": lambda pid, a: self._connect(pid, a[0], a[1], a[2]),
+            "sendto": lambda pid, a: self._sendto(pid, a),
+            "umask": self._umask,
+        }
+        self.table = {numbers[name]: action for name, action in table.items() if name in numbers}
+
+    def serve(self) -> None:
+        """Answer one waiting notification."""
+        try:
+            id_, pid, _flags, number, _arch, _ip, *arguments = seccomp_sys.receive(self.listener)
+        except OSError:
+            return  # the caller died, or a signal came in between
+        self._answer(id_, pid, number, tuple(arguments))
+
+    def retry(self) -> None:
+        """Try again what would have blocked, for callers that still wait."""
+        waiting, self.waiting, self.retrying = self.waiting, [], True
+        for id_, pid, number, arguments in waiting:
+            if seccomp_sys.still_waiting(self.listener, id_):
+                self._answer(id_, pid, number, arguments)
+        self.retrying = False
+
+    def _answer(self, id_: int, pid: int, number: int, arguments: tuple[int, ...]) -> None:
+        try:
+            value = self.table[number](pid, arguments)
+        except Continue:
+            seccomp_sys.let_continue(self.listener, id_)
+        except Later:
+            self.waiting.append((id_, pid, number, arguments))
+        except OSError as error:
+            seccomp_sys.answer(self.listener, id_, errno=error.errno or EPERM)
+        except (KeyError, ValueError, OverflowError):
+            seccomp_sys.answer(self.listener, id_, errno=EINVAL)
+        else:
+            if len(value) == 2:
+                fd, flags = value
+                seccomp_sys.answer_with_descriptor(self.listener, id_, fd, flags=flags)
+                os.close(fd)
+            else:
+                seccomp_sys.answer(self.listener, id_, value=value[0])
+
+    # Paths
+
+    def _prefix(self, pid: int, dirfd: int, path: bytes) -> bytes:
+        if path[:1] == b"/":
+            return path
+        dirfd &= 0xFFFFFFFF
+        return (b"/proc/%d/cwd/" % pid if dirfd == _AT_FDCWD else b"/proc/%d/fd/%d/" % (pid, dirfd)) + path
+
+    def _own(self, pid: int, path: bytes) -> bytes:
+        """The caller's /proc/self is not ours."""
+        for own, theirs in ((b"/proc/self/", b"/proc/%d/" % pid), (b"/proc/thread-self/", b"/proc/%d/" % pid), (b"/dev/fd/", b"/proc/%d/fd/" % pid)):
+            if path[: len(own)] == own:
+                return theirs + path[len(own) :]
+        return path
+
+    def _place(self, pid: int, dirfd: int, address: int, *, directory: bool = False) -> Place:
+        """Parent and name of a path to be created; a trailing slash is for directories only. Raises OSError, Continue."""
+        path = read_string(pid, address)
+        if not path:
+            raise OSError(ENOENT, "empty path")
+        bare = path.rstrip(b"/") if directory else path
+        full = self._own(pid, self._prefix(pid, dirfd, bare))
+        parent, _, name = full.rpartition(b"/")
+        if name in (b"", b".", b".."):
+            raise Continue
+        if len(name) > 255:
+            raise OSError(ENAMETOOLONG, "name too long")
+        return Place(os.open(parent + b"/", _DIRECTORY), name)
+
+    def _checked(self, place: Place) -> Place:
+        try:
+            if self.names.suspicious(place.name) and not os.path.lexists(b"/proc/self/fd/%d/%s" % (place.parent, place.name)):
+                self.names.check_created(place.path(), place.name)
+        except OSError:
+            place.close()
+            raise
+        return place
+
+    def _mode(self, pid: int, mode: int) -> int:
+        return mode & 0o7777 & ~(_umask_of(pid) if self.masks_differ else self.umask)
+
+    # Creating
+
+    def _open(self, pid: int, dirfd: int, address: int, flags: int, mode: int) -> tuple[int, ...]:
+        path, flags = read_string(pid, address), flags & 0xFFFFFFFF
+        full = self._own(pid, self._prefix(pid, dirfd, path))
+        for _ in range(_LINKS):
+            parent, _, name = full.rpartition(b"/")
+            if name in (b"", b".", b"..") or len(name) > 255:
+                raise Continue
+            if self.names.suspicious(name):
+                return self._open_suspicious(pid, parent, name, flags, mode)
+            made = self._make(full, flags, self._mode(pid, mode))
+            if made is not None:
+                return made
+            # Something is there: only a dangling symbolic link still has anything to create.
+            target = _link_target(full) if not flags & (os.O_EXCL | os.O_NOFOLLOW) else b""
+            if not target:
+                raise Continue
+            full = target if target[:1] == b"/" else parent + b"/" + target
+        raise Continue
+
+    def _open_suspicious(self, pid: int, parent: bytes, name: bytes, flags: int, mode: int) -> tuple[int, ...]:
+        try:
+            place = Place(os.open(parent + b"/", _DIRECTORY), name)
+        except OSError:
+            raise Continue from None
+        try:
+            inside = b"/proc/self/fd/%d/%s" % (place.parent, name)
+            if os.path.lexists(inside):
+                raise Continue
+            self.names.check_created(place.path(), name)
+            made = self._make(inside, flags, self._mode(pid, mode))
+            if made is None:
+                raise Continue
+            return made
+        finally:
+            place.close()
+
+    def _make(self, path: bytes, flags: int, mode: int) -> tuple[int, ...] | None:
+        """Create a regular file; None where something is already there.
+
+        The caller opens it again itself, unless it asked for O_EXCL or for a mode that would not let it.
+        """
+        handed_over = bool(flags & os.O_EXCL) or mode & 0o600 != 0o600
+        wanted = (flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)) if handed_over else os.O_RDONLY
+        if flags & (os.O_DIRECTORY | os.O_PATH):
+            raise Continue
+        try:
+            fd = os.open(path, wanted | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        except FileExistsError:
+            return None
+        except OSError:
+            raise Continue from None  # the kernel gives the caller the same answer, or a better one
+        if handed_over:
+            return fd, flags & os.O_CLOEXEC
+        os.close(fd)
+        raise Continue
+
+    def _openat2(self, pid: int, arguments: tuple[int, ...]) -> tuple[int, ...]:
+        dirfd, address, how, size = arguments[:4]
+        if size < 24:
+            raise Continue
+        raw = read_memory(pid, how, 24)
+        flags, mode, resolve = (int.from_bytes(raw[at : at + 8], "little") for at in (0, 8, 16))
+        if not flags & os.O_CREAT:
+            raise Continue
+        if resolve & ~0x02:  # anything but RESOLVE_NO_MAGICLINKS asks for a lookup that we would not repeat faithfully
+            raise OSError(EAGAIN, "ask without openat2")
+        return self._open(pid, dirfd, address, flags, mode)
+
+    def _mkdir(self, pid: int, dirfd: int, address: int, mode: int) -> tuple[int, ...]:
+        place = self._checked(self._place(pid, dirfd, address, directory=True))
+        try:
+            os.mkdir(place.name, self._mode(pid, mode) | mode & 0o1000, dir_fd=place.parent)
+        finally:
+            place.close()
+        return (0,)
+
+    def _mknod(self, pid: int, dirfd: int, address: int, mode: int) -> tuple[int, ...]:
+        if mode & 0o170000 not in (0, 0o100000, 0o010000, 0o140000):
+            raise OSError(EPERM, "devices")
+        place = self._checked(self._place(pid, dirfd, address))
+        try:
+            os.mknod(place.name, mode & 0o170000 | self._mode(pid, mode), dir_fd=place.parent)
+            if S_ISFIFO(mode):
+                made = os.lstat(place.name, dir_fd=place.parent)
+                self.made_fifos.add((made.st_dev, made.st_ino))
+        finally:
+            place.close()
+        return (0,)
+
+    def _symlink(self, pid: int, target: int, dirfd: int, address: int) -> tuple[int, ...]:
+        text = read_string(pid, target)
+        place = self._checked(self._place(pid, dirfd, address))
+        try:
+            self.names.check_led(place.path())
+            os.symlink(text, place.name, dir_fd=place.parent)
+        finally:
+            place.close()
+        return (0,)
+
+    def _link(self, pid: int, from_fd: int, source: int, to_fd: int, target: int, flags: int) -> tuple[int, ...]:
+        if flags & ~(_AT_EMPTY_PATH | _AT_SYMLINK_FOLLOW):
+            raise OSError(EINVAL, "flags")
+        path = read_string(pid, source)
+        full = self._own(pid, self._prefix(pid, from_fd, path)) if path or not flags & _AT_EMPTY_PATH else b"/proc/%d/fd/%d" % (pid, from_fd)
+        follow = bool(flags & _AT_SYMLINK_FOLLOW) or not path
+        place = self._checked(self._place(pid, to_fd, target))
+        try:
+            os.link(full, place.name, dst_dir_fd=place.parent, follow_symlinks=follow)
+        finally:
+            place.close()
+        return (0,)
+
+    def _rename(self, pid: int, from_fd: int, source: int, to_fd: int, target: int, flags: int) -> tuple[int, ...]:
+        if flags & ~(_RENAME_NOREPLACE | _RENAME_EXCHANGE):
+            raise OSError(EINVAL, "flags")
+        old = self._place(pid, from_fd, source, directory=True)
+        try:
+            new = self._place(pid, to_fd, target, directory=True)
+            try:
+                self._check_rename(old, new, exchange=bool(flags & _RENAME_EXCHANGE))
+                renameat2(old.parent, old.name, new.parent, new.name, flags)
+            finally:
+                new.close()
+        finally:
+            old.close()
+        return (0,)
+
+    def _check_rename(self, old: Place, new: Place, *, exchange: bool) -> None:
+        source, target = old.path(), new.path()
+        for path in (source, target):
+            self.names.check_led(path)
+        if self.names.suspicious(new.name):
+            self.names.check_created(target, new.name)
+        if exchange and self.names.suspicious(old.name):
+            self.names.check_created(source, old.name)
+
+    def _umask(self, _pid: int, _arguments: tuple[int, ...]) -> tuple[int, ...]:
+        self.masks_differ = True
+        raise Continue
+
+    # Sockets
+
+    def _connect(self, pid: int, fd: int, address: int, length: int) -> tuple[int, ...]:
+        length &= 0xFFFFFFFF
+        if length > 128:
+            raise OSError(EINVAL, "address too long")
+        borrowed = _Borrowed(pid, fd, waited=self.retrying)
+        try:
+            borrowed.connect(self._socket_address(pid, borrowed, read_memory(pid, address, length)))
+        finally:
+            borrowed.close()
+        return (0,)
+
+    def _sendto(self, pid: int, arguments: tuple[int, ...]) -> tuple[int, ...]:
+        fd, buffer, size, flags, address, length = arguments
+        if size > 1 << 20 or length & 0xFFFFFFFF > 128:
+            raise OSError(EMSGSIZE, "message too long")
+        borrowed = _Borrowed(pid, fd)
+        try:
+            target = self._socket_address(pid, borrowed, read_memory(pid, address, length & 0xFFFFFFFF))
+            return (borrowed.sendto(read_memory(pid, buffer, size), flags & 0xFFFFFFFF, target),)
+        finally:
+            borrowed.close()
+
+    def _socket_address(self, pid: int, borrowed: _Borrowed, raw: bytes) -> bytes:
+        """The address to use in the caller's place. Raises Refused for a path socket that was made outside."""
+        if len(raw) < 2 or borrowed.domain != _socket.AF_UNIX or int.from_bytes(raw[:2], "little") != _socket.AF_UNIX or raw[2:3] in (b"", b"\0"):
+            return raw
+        path = raw[2:].partition(b"\0")[0]
+        held = os.open(self._own(pid, self._prefix(pid, _AT_FDCWD, path)), os.O_PATH | os.O_CLOEXEC)
+        borrowed.held = held
+        found = os.fstat(held)
+        if not S_ISSOCK(found.st_mode):
+            raise OSError(ECONNREFUSED, "not a socket")
+        if os.readlink(b"/proc/self/fd/%d" % held) not in self.allowed_sockets and not socket_sys.bound_inside(self.diag, found.st_dev, found.st_ino):
+            raise Refused(EACCES, "a socket of the host")
+        return raw[:2] + b"/proc/self/fd/%d\0" % held
+
+
+class _Borrowed:
+    """A copy of a socket of the caller; blocking calls on it never block init for long."""
+
+    def __init__(self, pid: int, fd: int, *, waited: bool = False):
+        self.waited = waited
+        try:
+            process = pidfd_open(pid)
+        except OSError:  # pid may be a thread's, of which only Linux 6.9 makes descriptors
+            process = pidfd_open(int(_status(pid, b"Tgid:"), 10))
+        try:
+            self.fd = pidfd_getfd(process, fd & 0xFFFFFFFF)
+        finally:
+            os.close(process)
+        self.held = -1
+        try:
+            probe = _socket.socket(fileno=self.fd)
+            self.domain = probe.family
+            probe.detach()
+        except OSError:
+            os.close(self.fd)
+            raise
+
+    def connect(self, raw: bytes) -> None:
+        """connect(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
+        self._without_waiting(lambda: socket_sys.connect(self.fd, raw))
+
+    def sendto(self, data: bytes, flags: int, raw: bytes) -> int:
+        """sendto(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
+        return self._without_waiting(lambda: socket_sys.sendto(self.fd, data, flags, raw))
+
+    def _without_waiting(self, act: Callable[[], int]) -> int:
+        """The flag is the caller's too: it is put back before anything is answered."""
+        blocking = os.get_blocking(self.fd)
+        os.set_blocking(self.fd, False)
+        try:
+            return act()
+        except OSError as error:
+            if blocking and error.errno in (EAGAIN, EINPROGRESS, EALREADY):
+                raise Later from None
+            if blocking and error.errno == EISCONN and self.waited:
+                return 0  # the connection that we began for the caller has come about
+            raise
+        finally:
+            os.set_blocking(self.fd, blocking)
+
+    def close(self) -> None:
+        """Let go of the copy."""
+        os.close(self.fd)
+        if self.held >= 0:
+            os.close(self.held)
+
+
+def _link_target(path: bytes) -> bytes:
+    """Where a dangling symbolic link points, empty for anything else."""
+    try:
+        if not S_ISLNK(os.lstat(path).st_mode) or os.path.exists(path):
+            return b""
+        return os.readlink(path)
+    except OSError:
+        return b""
+
+
+def _umask_of(pid: int) -> int:
+    return int(_status(pid, b"Umask:") or b"077", 8)
+
+
+def _status(pid: int, name: bytes) -> bytes:
+    """One field of a process's status (proc_pid_status(5); Umask since Linux 4.7)."""
+    with open(f"/proc/{pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(name):
+                return line[len(name) :].strip()
+    return b""

@@ -1,0 +1,95 @@
+"""Mounts, by descriptor: open_tree(2), move_mount(2), mount_setattr(2), fsopen(2) (Linux 5.2 and 5.12), pivot_root(2)."""
+
+from __future__ import annotations
+
+import os
+from struct import pack
+
+from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_long, c_uint, c_ulong, function, syscall
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_RECURSIVE = 0x100, 0x1000, 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, 0o2000000
+_MOVE_F_EMPTY, _MOVE_T_EMPTY, _MOVE_T_SYMLINKS = 0x04, 0x40, 0x10
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
+
+RDONLY, NOSUID, NODEV, NOEXEC, NOSYMFOLLOW = 0x1, 0x2, 0x4, 0x8, 0x200000
+
+_open_tree = syscall("open_tree", c_int, c_char_p, c_uint)
+_move_mount = syscall("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
+_mount_setattr = syscall("mount_setattr", c_int, c_char_p, c_uint, c_char_p, c_long)
+_fsopen = syscall("fsopen", c_char_p, c_uint)
+_fsconfig = syscall("fsconfig", c_int, c_uint, c_char_p, c_char_p, c_int)
+_fsmount = syscall("fsmount", c_int, c_uint, c_uint)
+_pivot_root = syscall("pivot_root", c_char_p, c_char_p)
+_umount2 = function("umount2", c_char_p, c_int)
+_renameat2 = function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
+_mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+
+
+def open_tree(path: bytes, *, recursive: bool = True, follow: bool = True) -> int:
+    """A detached clone of the mounts at a path. ``follow`` False clones a symbolic link itself."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0) | (0 if follow else AT_SYMLINK_NOFOLLOW)
+    return _open_tree(AT_FDCWD, path, flags)
+
+
+def move_mount(tree: int, path: bytes, *, follow: bool = True) -> None:
+    """Attach a detached mount over a path. ``follow`` False attaches over a symbolic link itself."""
+    if follow:
+        _move_mount(tree, b"", AT_FDCWD, path, _MOVE_F_EMPTY | _MOVE_T_SYMLINKS)
+        return
+    target = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _move_mount(tree, b"", target, b"", _MOVE_F_EMPTY | _MOVE_T_EMPTY)
+    finally:
+        os.close(target)
+
+
+def mount_setattr(tree: int, *, on: int = 0, off: int = 0, recursive: bool = True) -> None:
+    """Set and clear per-mount attributes of a detached mount."""
+    _mount_setattr(tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), pack("4Q", on, off, 0, 0), 32)
+
+
+def fsopen(kind: str) -> int:
+    """A context for a new file system; fails where the kernel does not have it or does not give it to us."""
+    return _fsopen(kind.encode(), _FSOPEN_CLOEXEC)
+
+
+def set_read_only(path: bytes) -> None:
+    """Make the one mount at a path read-only, not those inside it."""
+    _mount_setattr(AT_FDCWD, path, 0, pack("4Q", RDONLY, 0, 0, 0), 32)
+
+
+def new_mount(kind: str, options: dict[str, str], attributes: int) -> int:
+    """A detached mount of a new file system. An empty option value is a flag."""
+    context = fsopen(kind)
+    try:
+        for name, value in options.items():
+            _fsconfig(context, _FSCONFIG_SET_STRING if value else _FSCONFIG_SET_FLAG, name.encode(), os.fsencode(value) if value else None, 0)
+        _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _fsmount(context, _FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(context)
+
+
+def make_private() -> None:
+    """Nothing that is mounted here reaches the host, and nothing mounted there later reaches us."""
+    _mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
+def pivot_into_cwd() -> None:
+    """The current directory becomes ``/`` and the old root is detached (pivot_root(2), last example)."""
+    _pivot_root(b".", b".")
+    _umount2(b".", _MNT_DETACH)
+
+
+def unmount(path: bytes) -> None:
+    """umount2(2), lazily."""
+    _umount2(path, _MNT_DETACH)
+
+
+def renameat2(old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int) -> None:
+    """renameat2(2): rename with RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    _renameat2(old_parent, old, new_parent, new, flags)

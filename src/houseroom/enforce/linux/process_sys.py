@@ -1,0 +1,99 @@
+"""Processes: clone(2), prctl(2), capset(2), pidfd_open(2), pidfd_getfd(2), close_range(2)."""
+
+from __future__ import annotations
+
+import os
+from struct import pack
+
+from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, c_ulong, function, syscall
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_SIGCHLD = 17
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_DROP = 1, 4, 15, 24
+PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 38, 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# capabilities(7): noroot, no_setuid_fixup, no_cap_ambient_raise, each with its lock; keep_caps locked in its off position.
+SECUREBITS_LOCKED = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80
+CAP_SYS_PTRACE, CAP_SYS_ADMIN = 19, 21
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_clone = syscall("clone", c_ulong, c_ulong, c_ulong, c_ulong, c_ulong)
+_prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_capset = syscall("capset", c_char_p, c_char_p)
+_pidfd_open = syscall("pidfd_open", c_int, c_uint)
+_pidfd_getfd = syscall("pidfd_getfd", c_int, c_int, c_uint)
+_close_range = syscall("close_range", c_uint, c_uint, c_uint)
+
+
+def clone(flags: int) -> int:
+    """clone(2) like fork(2), with new namespaces: 0 in the child, the child's pid in the parent.
+
+    The interpreter is not told. Call it only from a process with one thread; the child keeps that one thread.
+    """
+    return _clone(flags | _SIGCHLD, 0, 0, 0, 0)
+
+
+def prctl(option: int, value: int = 0, more: int = 0) -> int:
+    """prctl(2) with up to two arguments."""
+    return _prctl(option, value, more, 0, 0)
+
+
+def set_name(name: bytes) -> None:
+    """The name that ps(1) shows; at most 15 bytes."""
+    function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)(PR_SET_NAME, name[:15], 0, 0, 0)
+
+
+def capset(capabilities: int) -> None:
+    """Set the calling thread's permitted and effective capabilities to this bit set, inheritable to none."""
+    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
+    _capset(pack("Ii", _CAPABILITY_VERSION_3, 0), pack("6I", low, low, 0, high, high, 0))
+
+
+def drop_bounding_set(*, keep: tuple[int, ...] = ()) -> None:
+    """Take every capability out of the bounding set, except those named. The kernel ends the list with EINVAL."""
+    for capability in range(64):
+        if capability in keep:
+            continue
+        try:
+            prctl(PR_CAPBSET_DROP, capability)
+        except OSError:
+            if capability < 38:  # CAP_BPF and CHECKPOINT_RESTORE came with Linux 5.8 and 5.9; all before must exist
+                raise
+            return
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor of a process (Linux 5.3). pid 0 is refused by the kernel with EINVAL."""
+    return _pidfd_open(pid, 0)
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """A copy of another process's descriptor (Linux 5.6); needs ptrace access to it. The copy is close-on-exec."""
+    return _pidfd_getfd(pidfd, fd, 0)
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from ``first`` on (close_range(2), Linux 5.9)."""
+    _close_range(first, 0xFFFFFFFF, 0)
+
+
+def map_identity(uid: int, gid: int) -> None:
+    """In a new user namespace: our ids stand for themselves, no other id exists, groups can't be changed."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+
+
+
+def close_from_except(first: int, kept: int) -> None:
+    """Close every descriptor from ``first`` on but one."""
+    if kept > first:
+        _close_range(first, kept - 1, 0)
+    _close_range(max(first, kept + 1), 0xFFFFFFFF, 0)

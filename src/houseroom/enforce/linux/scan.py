@@ -1,0 +1,208 @@
+"""Look at the paths that a policy speaks about: facts, asked once before the plan is made.
+
+Literal paths are looked up one by one; patterns with wildcards need one walk of the directories below their fixed part. The
+walk also notes FIFOs, which no mount stops from being written, and git directories by any name or link.
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG, S_ISSOCK
+
+from houseroom.plan.facts import DEVICE, DIRECTORY, FIFO, FILE, LINK, MISSING, SOCKET, Entry, Tree
+from houseroom.policy.model import HIDE, PROTECT, WRITE
+from houseroom.policy.pattern import ANY, Pattern, components, is_glob, join
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from houseroom.policy.decide import PlacedPolicy
+
+_HARD_LINK_SEARCH = 256  # entries of one hidden directory that are checked for further names
+_GITFILE_LONGEST = 4096
+_GIT_DIRECTORY = {"HEAD", "objects", "refs"}
+
+
+def look(placed: PlacedPolicy) -> Tree:
+    """What is there now. Unreadable directories are told in ``incomplete``. Reads only metadata, and the text of gitfiles."""
+    return _Search(placed).run()
+
+
+class _Search:
+    def __init__(self, placed: PlacedPolicy):
+        self.placed = placed
+        self.named: dict[str, Entry] = {}
+        self.found: list[Entry] = []
+        self.fifos: list[str] = []
+        self.aliases: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {}
+        self.incomplete: list[str] = []
+        self.parents: dict[str, str] = {}
+        self.shared: dict[tuple[int, int], tuple[str, ...]] = {}  # hidden files with further names, by device and inode
+
+    def run(self) -> Tree:
+        """Literal paths first: the walk must know which inodes are hidden."""
+        for parts in self.placed.marks():
+            self._name(parts, hidden=self.placed.access(parts)[0] == HIDE)
+        globs = [placed.pattern for placed in self.placed.globs()]
+        roots = [join(parts) for parts in self.placed.marks() if self.placed.access(parts)[0] == WRITE]
+        for base, patterns in _by_base(globs, roots):
+            known = len(self.shared)
+            self._walk(base, patterns)
+            if len(self.shared) > known:  # a hidden file met on the way has further names, perhaps passed already
+                self._find_hard_links(base)
+        return Tree(self.named, tuple(self.found), tuple(self.fifos), self.aliases, tuple(self.incomplete))
+
+    def _name(self, parts: tuple[str, ...], *, hidden: bool) -> None:
+        path = join(parts)
+        entry, status = self._entry(path)
+        self.named[path] = entry
+        for other in {components(entry.path), components(entry.real)} - {parts, ()}:
+            self._alias(parts, other)
+            if join(other) not in self.named:
+                self.named[join(other)] = self._entry(join(other))[0]
+        if hidden and status is not None:
+            self._note_hard_links(parts, entry, status)
+
+    def _entry(self, path: str) -> tuple[Entry, os.stat_result | None]:
+        parent, _, name = path.rpartition("/")
+        if parent not in self.parents:
+            self.parents[parent] = os.path.realpath(parent or "/")
+        above = self.parents[parent]
+        place = f"{'' if above == '/' else above}/{name}" if name else "/"
+        try:
+            status = os.lstat(place)
+        except OSError:
+            return Entry(place, MISSING), None
+        kind = _kind(status.st_mode)
+        real = os.path.realpath(place) if kind == LINK else place
+        return Entry(place, kind, real), status
+
+    def _alias(self, parts: tuple[str, ...], other: tuple[str, ...]) -> None:
+        self.aliases[parts] = (*self.aliases.get(parts, ()), other)
+
+    def _note_hard_links(self, parts: tuple[str, ...], entry: Entry, status: os.stat_result) -> None:
+        if S_ISREG(status.st_mode) and status.st_nlink > 1:
+            self.shared[status.st_dev, status.st_ino] = parts
+        if S_ISLNK(status.st_mode) or S_ISDIR(status.st_mode):
+            try:
+                with os.scandir(entry.real) as entries:
+                    for _, inner in zip(range(_HARD_LINK_SEARCH), entries):
+                        found = inner.stat(follow_symlinks=False)
+                        if S_ISREG(found.st_mode) and found.st_nlink > 1:
+                            self.shared[found.st_dev, found.st_ino] = (*parts, inner.name)
+            except OSError:
+                return
+
+    def _walk(self, base: str, patterns: list[Pattern]) -> None:
+        literal: dict[str, list[Pattern]] = {}
+        globs = []
+        for pattern in patterns:
+            last = pattern.parts[-1]
+            if is_glob(last):
+                globs.append((Pattern((last,)), pattern))
+            else:
+                literal.setdefault(last, []).append(pattern)
+        inodes = {inode for _device, inode in self.shared}
+        pending = [base]
+        while pending:
+            directory = pending.pop()
+            try:
+                entries = os.scandir(directory)
+            except OSError as error:
+                if directory != base:
+                    self.incomplete.append(f"{directory}: {error.strerror}")
+                continue
+            git = 0
+            with entries:
+                for entry in entries:
+                    name = entry.name
+                    is_directory = entry.is_dir(follow_symlinks=False)
+                    candidates = literal.get(name, []) if name in literal else []
+                    if globs:
+                        candidates = [*candidates, *(whole for last, whole in globs if last.matches((name,)))]
+                    matched = bool(candidates) and self._match(entry.path, candidates)
+                    if is_directory:
+                        git += name in _GIT_DIRECTORY
+                        if not matched:
+                            pending.append(entry.path)
+                    elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                        self._note_special(entry.path)
+                    else:
+                        git += name == "HEAD"
+                        if inodes and entry.inode() in inodes:
+                            self._note_shared(entry.path)
+            if git == len(_GIT_DIRECTORY) and directory != base:
+                self._alias_git(directory)
+
+    def _match(self, path: str, candidates: Iterable[Pattern]) -> bool:
+        parts = components(path)
+        if not any(pattern.matches(parts) for pattern in candidates):
+            return False
+        access = self.placed.access(parts)[0]
+        entry, status = self._entry(path)
+        self.found.append(entry)
+        if entry.real != entry.path and entry.kind == LINK:
+            self._alias(parts, components(entry.real))
+            self.named.setdefault(entry.real, self._entry(entry.real)[0])
+        if access == HIDE and status is not None:
+            self._note_hard_links(parts, entry, status)
+        if access == PROTECT and parts[-1] == ".git" and entry.kind == FILE:
+            self._follow_gitfile(path)
+        return access in (HIDE, PROTECT)
+
+    def _note_special(self, path: str) -> None:
+        try:
+            if S_ISFIFO(os.lstat(path).st_mode):
+                self.fifos.append(path)
+        except OSError:
+            return
+
+    def _note_shared(self, path: str) -> None:
+        found = os.lstat(path)
+        secret = self.shared.get((found.st_dev, found.st_ino))
+        parts = components(path)
+        if secret is not None and self.placed.access(parts)[0] != HIDE:
+            self._alias(secret, parts)
+            self.named[path] = self._entry(path)[0]
+
+    def _find_hard_links(self, base: str) -> None:
+        for directory, _directories, files in os.walk(base):
+            for name in files:
+                self._note_shared(f"{directory}/{name}")
+
+    def _follow_gitfile(self, path: str) -> None:
+        """A worktree's or submodule's ``.git`` is a text file that points to the real directory (gitrepository-layout(5))."""
+        try:
+            with open(path, "rb") as file:
+                text = os.fsdecode(file.read(_GITFILE_LONGEST)).strip()
+        except OSError:
+            return
+        if text.startswith("gitdir:"):
+            self._alias_git(os.path.realpath(os.path.join(os.path.dirname(path), text[7:].strip())))
+
+    def _alias_git(self, directory: str) -> None:
+        """Protect a git directory that is not called ``.git`` as the workspace's own would be."""
+        parts = components(directory)
+        self._alias((*components(self.placed.places.workspace), ".git"), parts)
+        self.named.setdefault(directory, self._entry(directory)[0])
+
+
+def _by_base(patterns: list[Pattern], roots: list[str]) -> list[tuple[str, list[Pattern]]]:
+    """One walk for all patterns below the same directory; every writable root is walked for FIFOs."""
+    bases: dict[str, list[Pattern]] = {root: [] for root in roots}
+    for pattern in patterns:
+        bases.setdefault(join(pattern.base), []).append(pattern)
+    return [(base, found) for base, found in bases.items() if any(ANY in p.parts for p in found) or not found or base not in roots]
+
+
+def _kind(mode: int) -> str:
+    if S_ISDIR(mode):
+        return DIRECTORY
+    if S_ISREG(mode):
+        return FILE
+    if S_ISLNK(mode):
+        return LINK
+    if S_ISFIFO(mode):
+        return FIFO
+    return SOCKET if S_ISSOCK(mode) else DEVICE

@@ -1,0 +1,88 @@
+"""seccomp(2) filters and user notification: seccomp_unotify(2)."""
+
+from __future__ import annotations
+
+from ctypes import addressof, create_string_buffer
+from fcntl import ioctl
+from struct import Struct, pack
+
+from houseroom.enforce.linux.libc_sys import c_char_p, c_uint, syscall
+
+_SET_MODE_FILTER = 1
+_FLAG_NEW_LISTENER, _FLAG_WAIT_KILLABLE_RECV = 1 << 3, 1 << 5  # the latter since Linux 5.19
+_IOCTL_RECV, _IOCTL_SEND, _IOCTL_ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
+_IOCTL_ADDFD, _IOCTL_SET_FLAGS = 0x40182103, 0x40082104
+_ADDFD_FLAG_SEND, _RESPONSE_CONTINUE, _SYNC_WAKE_UP = 1 << 1, 1, 1
+_EMPTY_NOTIFICATION = bytes(80)
+_NOTIFICATION, _RESPONSE, _ADDFD, _ID = Struct("<QIIiIQ6Q"), Struct("<QqiI"), Struct("<QIIII"), Struct("<Q")
+
+_seccomp = syscall("seccomp", c_uint, c_uint, c_char_p)
+
+
+def install(program: bytes) -> None:
+    """Filter the calling thread's system calls from now on, its children's too. Needs no_new_privs."""
+    _install(program, 0)
+
+
+def install_with_listener(program: bytes) -> int:
+    """The same, and a close-on-exec descriptor on which the notified calls arrive."""
+    try:
+        return _install(program, _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE_RECV)
+    except OSError as error:
+        if error.errno != 22:
+            raise
+        return _install(program, _FLAG_NEW_LISTENER)
+
+
+def _install(program: bytes, flags: int) -> int:
+    instructions = create_string_buffer(program, len(program))
+    return _seccomp(_SET_MODE_FILTER, flags, pack("HxxxxxxQ", len(program) // 8, addressof(instructions)))
+
+
+def wake_on_same_cpu(listener: int) -> None:
+    """Hand the processor straight over between caller and listener (Linux 6.6): an order of magnitude faster."""
+    try:
+        ioctl(listener, _IOCTL_SET_FLAGS, _SYNC_WAKE_UP)
+    except OSError:
+        return  # only slower
+
+
+def receive(listener: int) -> tuple[int, ...]:
+    """The next notification: id, pid, flags, call number, architecture, instruction pointer, six arguments."""
+    return _NOTIFICATION.unpack(ioctl(listener, _IOCTL_RECV, _EMPTY_NOTIFICATION))
+
+
+def still_waiting(listener: int, notification: int) -> bool:
+    """Whether the caller still waits; only then does its pid still mean that caller."""
+    try:
+        ioctl(listener, _IOCTL_ID_VALID, _ID.pack(notification))
+    except OSError:
+        return False
+    return True
+
+
+def answer(listener: int, notification: int, *, errno: int = 0, value: int = 0) -> None:
+    """Return from the call with an errno, or with a value."""
+    _send(listener, _RESPONSE.pack(notification, value, -errno, 0))
+
+
+def let_continue(listener: int, notification: int) -> None:
+    """Let the kernel carry out the call. Not a permission: the caller may change its arguments in memory meanwhile."""
+    _send(listener, _RESPONSE.pack(notification, 0, 0, _RESPONSE_CONTINUE))
+
+
+def answer_with_descriptor(listener: int, notification: int, fd: int, *, flags: int) -> None:
+    """Return from the call with a copy of our descriptor (Linux 5.14 for doing both at once)."""
+    try:
+        ioctl(listener, _IOCTL_ADDFD, _ADDFD.pack(notification, _ADDFD_FLAG_SEND, fd, 0, flags))
+    except OSError as error:
+        if error.errno != 2:  # ENOENT: the caller is gone
+            answer(listener, notification, errno=error.errno or 5)
+
+
+def _send(listener: int, response: bytes) -> None:
+    try:
+        ioctl(listener, _IOCTL_SEND, response)
+    except OSError as error:
+        if error.errno != 2:
+            raise
