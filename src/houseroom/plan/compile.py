@@ -30,7 +30,7 @@ from houseroom.plan.steps import (
     Watch,
 )
 from houseroom.policy.model import HIDE, PRIVATE, PROTECT, READ, SCRATCH, WRITE
-from houseroom.policy.pattern import components, join
+from houseroom.policy.pattern import components, is_glob, join
 from houseroom.policy.record import Record
 
 TYPE_CHECKING = False
@@ -102,15 +102,14 @@ def find_marks(placed: PlacedPolicy, facts: Facts) -> tuple[Mark, ...]:
     """Every path at which the effective access changes and something exists, parents before children."""
     tree = facts.tree
     entries: dict[tuple[str, ...], Entry] = {components(entry.path): entry for entry in tree.found}
-    for parts in placed.marks():
-        entry = tree.named.get(join(parts), Entry(join(parts), MISSING))
+    for entry in tree.named.values():
         entries.setdefault(components(entry.path), entry)
     marks: dict[tuple[str, ...], Mark] = {}
     for parts in sorted(entries, key=lambda parts: (len(parts), parts)):
         access, rule = placed.access(parts)
         entry = entries[parts]
         if entry.kind == MISSING:
-            if access == WRITE and rule is not None and rule.key == "files.write":
+            if access == WRITE and rule is not None and rule.key == "files.write" and components(rule.subject)[-1:] == parts[-1:]:
                 raise _missing_root(join(parts), rule)
             continue
         named_private = access == PRIVATE and entry.kind == DIRECTORY  # an own directory inside another, as /run/user/1000 in /run
@@ -197,26 +196,25 @@ def _private_mode(path: str) -> int:
 def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: str, *, network: bool) -> list[Step]:
     """What restricts the command itself, in the order in which the kernel wants it."""
     host = facts.host
-    roots = tuple(mark.path for mark in marks if mark.access == WRITE)
-    protect = {str(rule.pattern) for rule in placed.globs() if rule.rule.access == PROTECT}
-    protect |= {join(parts) for parts in placed.marks() if placed.access(parts)[0] == PROTECT}
-    hide = {str(rule.pattern) for rule in placed.globs() if rule.rule.access == HIDE}
-    hide |= {join(parts) for parts in placed.marks() if placed.access(parts)[0] == HIDE}
-    pinned = tuple(mark.path for mark in marks if mark.access == PROTECT)
+    roots = tuple(mark.path for mark in marks if mark.access == WRITE and mark.entry.kind == DIRECTORY)
+    rules = placed.below(tuple(components(root) for root in roots)) if roots else ()
     mediated = bool(roots) and not host.notify
-    sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
     steps: list[Step] = []
     if mediated:
-        patterns = tuple(sorted({f"{root.rstrip('/')}/{NEVER_CREATED}" for root in roots} | protect | hide))
+        never = tuple((f"{root.rstrip('/')}/{NEVER_CREATED}", PROTECT) for root in roots)
+        pinned = {mark.path for mark in marks if mark.access == PROTECT}
+        pinned |= {text for stratum in rules for text, access in stratum if access == PROTECT and not is_glob(text)}
+        sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
         why = "protected names can't come into being; sockets made outside can't be reached"
-        steps.append(Mediate(roots, patterns, pinned, sockets, why))
-    if rung != LANDLOCK:
+        steps.append(Mediate(roots, (*rules, never), tuple(sorted(pinned)), sockets, why))
+    if rung == NAMESPACES:
+        hidden = facts.tree.watched
         why = "a hidden file that the host replaces or creates meanwhile is masked again"
-        steps.append(Watch(tuple(sorted(hide)), tuple(sorted(protect)), roots, why))
+        steps.append(Watch(roots, rules, hidden, why))
     steps.append(Lock(_rlimits(placed), "no capabilities, no way to regain any, limits of the policy"))
-    rules = _landlock_rules(marks, readable=placed.access(())[0] != HIDE, mediated=mediated)
+    allowed = _landlock_rules(marks, readable=placed.access(())[0] != HIDE, mediated=mediated)
     unconfined = rung != LANDLOCK or not network
-    steps.append(Landlock(rules, host.landlock_abi, unconfined, "a second wall that needs no mount, and the one that forbids creating names"))
+    steps.append(Landlock(allowed, host.landlock_abi, unconfined, "a second wall that needs no mount, and the one that forbids creating names"))
     reach = "none" if network else "open"
     filtered = "refused" if rung == LANDLOCK and network else reach
     steps.append(Seccomp("command", filtered, mediated, "system calls that reach round the other walls are refused"))

@@ -6,7 +6,7 @@ from houseroom.errors import CannotEnforce
 from houseroom.plan import landlock
 from houseroom.plan import steps as plan
 from houseroom.plan.steps import Covered
-from houseroom.policy.model import HIDE, PROTECT, SCRATCH, WRITE
+from houseroom.policy.model import HIDE, PROTECT, SCRATCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ def _row(rule: str, by: tuple[str, ...], loses: tuple[str, ...] = ()) -> Covered
 
 def _uses(placed: PlacedPolicy, access: str) -> bool:
     key = f"files.{access}"
-    return any(rule.key == key for stratum in placed.policy.strata for rule in stratum.rules) or (
-        access == WRITE and any(placed.access(parts)[0] == WRITE for parts in placed.marks())
-    )
+    return any(rule.key == key for stratum in placed.policy.strata for rule in stratum.rules)
 
 
 def require(coverage: tuple[Covered, ...], floor: tuple[Rule, ...], accepted: tuple[str, ...]) -> None:

@@ -132,23 +132,28 @@ class Seccomp(Step):
 class Mediate(Step):
     """What init checks when it creates a directory entry or connects a Unix socket for a command.
 
-    ``roots``: writable roots of the host. ``patterns``: protected patterns, placed, as text. ``pinned``: existing protected
-    paths whose ancestors can't be renamed. ``sockets``: outside sockets that may be reached.
+    ``roots``: writable roots of the host. ``rules``: for each stratum (pattern, access) pairs, the deciding one first.
+    ``pinned``: protected paths, existing or not, whose ancestors must stay where they are. ``sockets``: outside sockets
+    that may be reached.
     """
 
     roots: tuple[str, ...]
-    patterns: tuple[str, ...]
+    rules: tuple[tuple[tuple[str, str], ...], ...]
     pinned: tuple[str, ...]
     sockets: tuple[str, ...]
     why: str
 
 
 class Watch(Step):
-    """Paths and patterns that init watches and masks or pins again when the host replaces or creates them."""
+    """What init watches, and masks or pins again when the host replaces or creates it.
 
-    hide: tuple[str, ...]
-    protect: tuple[str, ...]
+    ``rules`` as in Mediate, for the writable ``roots``, every directory of which is watched; ``hidden`` are single paths
+    elsewhere.
+    """
+
     roots: tuple[str, ...]
+    rules: tuple[tuple[tuple[str, str], ...], ...]
+    hidden: tuple[str, ...]
     why: str
 
 

@@ -21,11 +21,12 @@ PROTECT: Final = "protect"  # read, never written, created, renamed or replaced,
 READ: Final = "read"  # read and run, not written
 SCRATCH: Final = "scratch"  # the host's content is seen; writes stay in the sandbox and are dropped at its end
 WRITE: Final = "write"  # the host's own, read and written
+EXCEPT: Final = "except"  # not a grant: wildcard rules that match here do not apply, the surroundings' rule does
 ACCESSES: Final = (HIDE, PRIVATE, PROTECT, READ, SCRATCH, WRITE)
 RANK: Final = {access: rank for rank, access in enumerate(ACCESSES)}
 
 # On one path and within one layer the narrower word wins (DESIGN: hide beats protect beats write beats read).
-PRECEDENCE: Final = {HIDE: 5, PROTECT: 4, PRIVATE: 3, SCRATCH: 2, WRITE: 1, READ: 0}
+PRECEDENCE: Final = {HIDE: 5, PROTECT: 4, PRIVATE: 3, SCRATCH: 2, WRITE: 1, READ: 0, EXCEPT: -1}
 
 LAYERS: Final = ("preset", "organisation", "user", "project", "session")
 
@@ -62,7 +63,7 @@ class Rule(Record):
     @property
     def access(self) -> str:
         """``files.hide`` → ``hide``."""
-        return self.key.rpartition(".")[2]
+        return self.key[len("files.") :]
 
     def __str__(self) -> str:
         return f"{self.key} {self.subject}"

@@ -54,6 +54,12 @@ def is_glob(part: str) -> bool:
     return "*" in part or "?" in part
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text is a path in its shortest form, without wildcards: its components are what lies between slashes."""
+    odd = "*" in text or "?" in text or "//" in text or "/./" in text or "/../" in text or "\0" in text
+    return not odd and not text.endswith(("/", "/.", "/.."))
+
+
 def components(path: str) -> tuple[str, ...]:
     """Components of an absolute path; ``.`` and empty ones vanish, ``..`` is the caller's to resolve first."""
     return tuple(part for part in path.split("/") if part not in ("", "."))

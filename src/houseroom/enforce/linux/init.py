@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.command import Order
 
 _KEPT = (process_sys.CAP_SYS_ADMIN, process_sys.CAP_SYS_PTRACE)
-_IDLE_BEFORE_WALK = 30  # milliseconds: a short command never pays for watching a large tree
+_IDLE_BEFORE_WALK = 2  # milliseconds: a command that ends at once never pays for watching
+_BUSY_TURNS = 64  # between mediated calls the walk goes on too
 _RETRY = 5  # milliseconds between tries of a call that would block
 
 
@@ -138,7 +139,7 @@ class Loop:
         self.control, self.child, self.process, self.executed = control, child, process, executed
         self.mediator, self.watcher = mediator, watcher
         self.status: int | None = None
-        self.told = False
+        self.told = self.walking = False
 
     def run(self) -> None:
         """Until the command or the supervisor ends."""
@@ -151,27 +152,45 @@ class Loop:
             actions[self.watcher.queue] = self.watcher.hear
         for fd in actions:
             waiting.register(fd, POLLIN)
+        turn = 0
         while self.status is None:
             ready = waiting.poll(self._patience())
+            turn += 1
             for fd, _events in ready:
                 if fd == self.executed:
                     waiting.unregister(fd)
                 actions[fd]()
-            if not ready:
+            if not ready or turn % _BUSY_TURNS == 0:
                 self._idle()
+        self._end_everything()
         wire.send_status(self.control, wire.EXITED, self.status)
+
+    def _end_everything(self) -> None:
+        """No process of the sandbox is alive when its end is told: kill(2) of -1 reaches all but process 1."""
+        if os.getpid() != 1:
+            return  # in the host's pid namespace, -1 would be every process of the user
+        try:
+            os.kill(-1, _signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        while True:
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
 
     def _patience(self) -> int | None:
         if self.mediator and self.mediator.waiting:
             return _RETRY
-        if self.watcher and self.watcher.pending:
-            return _IDLE_BEFORE_WALK if len(self.watcher.directories) <= len(self.watcher.literal) else 1
+        if self.watcher and self.watcher.behind:
+            return 0 if self.walking else _IDLE_BEFORE_WALK
         return None
 
     def _idle(self) -> None:
         if self.mediator and self.mediator.waiting:
             self.mediator.retry()
-        if self.watcher and self.watcher.pending:
+        if self.watcher and self.watcher.behind:
+            self.walking = True
             self.watcher.walk()
             if self.watcher.incomplete and not self.told:
                 self.told = True

@@ -124,6 +124,12 @@ class Cradle:
         except OSError:
             return  # it has just ended
 
+    def part(self) -> None:
+        """Let go of an init that has told the command's end: nothing is alive inside, and its namespaces take milliseconds
+        to be taken down. Its remains are the caller's to reap, or the system's when the caller ends."""
+        os.close(self.control)
+        self.pid = self.control = -1
+
     def end(self) -> None:
         """Kill whatever is left; with init dies everything inside (pid_namespaces(7))."""
         if self.pid > 0:

@@ -25,7 +25,8 @@ from houseroom.enforce.linux import seccomp_sys, socket_sys
 from houseroom.enforce.linux.memory_sys import read_memory, read_string
 from houseroom.enforce.linux.mount_sys import renameat2
 from houseroom.enforce.linux.process_sys import pidfd_getfd, pidfd_open
-from houseroom.policy.pattern import Pattern, components, is_glob
+from houseroom.policy.pattern import components
+from houseroom.policy.verdicts import Verdicts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,31 +58,22 @@ class Names:
     """Which names may come into being. Built once from the plan; answers in well under a microsecond for most names."""
 
     def __init__(self, step: Mediate):
-        self.patterns = [Pattern(components(text)) for text in step.patterns]
-        self.roots = [root.encode("utf-8", "surrogateescape").rstrip(b"/") + b"/" for root in step.roots]
+        self.verdicts = Verdicts(step.rules)
+        self.roots = [os.fsencode(root).rstrip(b"/") + b"/" for root in step.roots]
         # An ancestor of a protected path must stay where it is, or the path could be led elsewhere.
-        self.pinned = [path.encode("utf-8", "surrogateescape") for path in step.pinned]
-        self.pinned += [str(pattern).encode("utf-8", "surrogateescape") for pattern in self.patterns if pattern.literal]
+        self.pinned = frozenset(map(os.fsencode, step.pinned))
         self.ancestors = {path[:at] for path in self.pinned for at in range(1, len(path)) if path[at : at + 1] == b"/"}
-        # Only a name that some pattern could end in needs the long look, on its way there only where links and moves are made.
-        globs = [pattern for pattern in self.patterns if not pattern.literal]
-        self.literal = {os.fsencode(pattern.parts[-1]) for pattern in self.patterns if not is_glob(pattern.parts[-1])} | set(_GIT_DIRECTORY)
-        self.globs = [Pattern(pattern.parts[-1:]) for pattern in self.patterns if is_glob(pattern.parts[-1])]
-        self.ways = [Pattern(pattern.parts[:at]) for pattern in globs for at in range(len(pattern.base) + 2, len(pattern.parts))]
 
     def suspicious(self, name: bytes) -> bool:
-        """Whether a name could be protected somewhere."""
-        if name in self.literal:
-            return True
-        return bool(self.globs) and any(glob.matches((os.fsdecode(name),)) for glob in self.globs)
+        """Whether a name could be refused somewhere."""
+        return name in _GIT_DIRECTORY or self.verdicts.suspicious(os.fsdecode(name))
 
     def check_created(self, path: bytes, name: bytes) -> None:
         """Raise Refused if an entry at this path of the sandbox may not come into being."""
-        parts = components(os.fsdecode(path))
-        if any(pattern.matches(parts) for pattern in self.patterns):
-            raise Refused(EROFS, "protected")
+        if self.verdicts.access(components(os.fsdecode(path))) is not None:
+            raise Refused(EROFS, "protected or hidden")
         other = _GIT_DIRECTORY.get(name)
-        if other and any(path[: len(root)] == root for root in self.roots):
+        if other and any(path.startswith(root) for root in self.roots):
             if os.path.lexists(path[: len(path) - len(name)] + other):
                 raise Refused(EROFS, "a directory with objects and refs is a git repository")
 
@@ -90,9 +82,7 @@ class Names:
 
         A directory moved there, or a symbolic link made there, could bring a protected path into being.
         """
-        if path in self.ancestors or path in self.pinned:
-            raise Refused(EROFS, "leads to a protected path")
-        if self.ways and any(way.matches(components(os.fsdecode(path))) for way in self.ways):
+        if path in self.ancestors or path in self.pinned or (self.verdicts.ways and self.verdicts.leads(components(os.fsdecode(path)))):
             raise Refused(EROFS, "leads to a protected path")
 
 

@@ -35,25 +35,45 @@ class _Search:
         self.named: dict[str, Entry] = {}
         self.found: list[Entry] = []
         self.fifos: list[str] = []
+        self.gitfiles: list[str] = []
         self.aliases: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {}
         self.incomplete: list[str] = []
-        self.parents: dict[str, str] = {}
+        self.watched: list[str] = []
+        self.directories: dict[str, tuple[str, frozenset[str]]] = {}  # a parent as written → its real path and its names
+        self.unlisted: set[str] = set()  # directories that may be passed through but not listed, mode 0711
         self.shared: dict[tuple[int, int], tuple[str, ...]] = {}  # hidden files with further names, by device and inode
 
     def run(self) -> Tree:
         """Literal paths first: the walk must know which inodes are hidden."""
-        for parts in self.placed.marks():
-            self._name(parts, hidden=self.placed.access(parts)[0] == HIDE)
+        roots = self.placed.writable()
+        for parts in roots:
+            self._look_at(parts, self.placed.access(parts)[0])  # a missing one must be told
+        for parts in self.placed.literals():
+            self._name(parts, roots)
         globs = [placed.pattern for placed in self.placed.globs()]
-        roots = [join(parts) for parts in self.placed.marks() if self.placed.access(parts)[0] == WRITE]
-        for base, patterns in _by_base(globs, roots):
+        for base, patterns in _by_base(globs, [join(parts) for parts in roots]):
             known = len(self.shared)
             self._walk(base, patterns)
             if len(self.shared) > known:  # a hidden file met on the way has further names, perhaps passed already
                 self._find_hard_links(base)
-        return Tree(self.named, tuple(self.found), tuple(self.fifos), self.aliases, tuple(self.incomplete))
+        return Tree(self.named, tuple(self.found), tuple(self.watched), tuple(self.fifos), tuple(self.gitfiles), self.aliases, tuple(self.incomplete))
 
-    def _name(self, parts: tuple[str, ...], *, hidden: bool) -> None:
+    def _name(self, parts: tuple[str, ...], roots: tuple[tuple[str, ...], ...]) -> None:
+        """One literal path. Most of several hundred do not exist: the listing of their parent says so without a call."""
+        path = join(parts)
+        parent, _, name = path.rpartition("/")
+        real, names = self._directory(parent)
+        exists = not name or name in names or parent in self.unlisted
+        if not exists and not real:
+            return
+        access = self.placed.access(parts)[0]
+        inside = any(parts[: len(root)] == root for root in roots)
+        if access == HIDE and not inside:
+            self.watched.append(path)
+        if exists and (access != PROTECT or inside):  # outside the writable roots everything is read-only anyway
+            self._look_at(parts, access)
+
+    def _look_at(self, parts: tuple[str, ...], access: str) -> None:
         path = join(parts)
         entry, status = self._entry(path)
         self.named[path] = entry
@@ -61,14 +81,33 @@ class _Search:
             self._alias(parts, other)
             if join(other) not in self.named:
                 self.named[join(other)] = self._entry(join(other))[0]
-        if hidden and status is not None:
+        if access == HIDE and status is not None:
             self._note_hard_links(parts, entry, status)
+
+    def _directory(self, path: str) -> tuple[str, frozenset[str]]:
+        """Where a directory really is and what it holds; empty where there is none or it can't be listed."""
+        known = self.directories.get(path)
+        if known is None:
+            above, _, name = path.rpartition("/")
+            if name and name not in self._directory(above)[1] and above not in self.unlisted:
+                known = ("", frozenset())
+            else:
+                known = self._list(path or "/")
+            self.directories[path] = known
+        return known
+
+    def _list(self, path: str) -> tuple[str, frozenset[str]]:
+        try:
+            return os.path.realpath(path), frozenset(os.listdir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return "", frozenset()
+        except OSError:
+            self.unlisted.add(path)
+            return os.path.realpath(path), frozenset()
 
     def _entry(self, path: str) -> tuple[Entry, os.stat_result | None]:
         parent, _, name = path.rpartition("/")
-        if parent not in self.parents:
-            self.parents[parent] = os.path.realpath(parent or "/")
-        above = self.parents[parent]
+        above = self._directory(parent)[0] or parent
         place = f"{'' if above == '/' else above}/{name}" if name else "/"
         try:
             status = os.lstat(place)
@@ -130,6 +169,8 @@ class _Search:
                         self._note_special(entry.path)
                     else:
                         git += name == "HEAD"
+                        if name == ".git":
+                            self._follow_gitfile(entry.path)
                         if inodes and entry.inode() in inodes:
                             self._note_shared(entry.path)
             if git == len(_GIT_DIRECTORY) and directory != base:
@@ -147,8 +188,6 @@ class _Search:
             self.named.setdefault(entry.real, self._entry(entry.real)[0])
         if access == HIDE and status is not None:
             self._note_hard_links(parts, entry, status)
-        if access == PROTECT and parts[-1] == ".git" and entry.kind == FILE:
-            self._follow_gitfile(path)
         return access in (HIDE, PROTECT)
 
     def _note_special(self, path: str) -> None:
@@ -173,6 +212,8 @@ class _Search:
 
     def _follow_gitfile(self, path: str) -> None:
         """A worktree's or submodule's ``.git`` is a text file that points to the real directory (gitrepository-layout(5))."""
+        self.gitfiles.append(path)
+        self.named.setdefault(path, self._entry(path)[0])
         try:
             with open(path, "rb") as file:
                 text = os.fsdecode(file.read(_GITFILE_LONGEST)).strip()

@@ -13,14 +13,16 @@ from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 from houseroom.enforce.linux import inotify_sys, mount_sys
 from houseroom.plan import steps as plan
-from houseroom.policy.pattern import Pattern, components, is_glob
+from houseroom.policy.model import HIDE
+from houseroom.policy.pattern import components
+from houseroom.policy.verdicts import Verdicts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from houseroom.enforce.linux.build import Build
 
 _ST_RDONLY = 1
-_DIRECTORIES_AT_A_TIME = 32
+_AT_A_TIME = 16
 
 
 class Watcher:
@@ -32,30 +34,34 @@ class Watcher:
         self.directories: dict[int, bytes] = {}
         self.made_inside: set[tuple[int, int]] = set()  # FIFOs that init made for a command
         self.incomplete = False
-        self.hide = [Pattern(components(text)) for text in step.hide]
-        self.protect = [Pattern(components(text)) for text in step.protect]
+        self.verdicts = Verdicts(step.rules)
+        self.hidden = frozenset(map(os.fsencode, step.hidden))
         self.roots = [os.fsencode(root) for root in step.roots]
-        self.names = {os.fsencode(p.parts[-1]) for p in (*self.hide, *self.protect) if not is_glob(p.parts[-1])}
-        self.globs = [Pattern(p.parts[-1:]) for p in (*self.hide, *self.protect) if is_glob(p.parts[-1])]
-        self.literal: dict[bytes, set[bytes]] = {}  # each ancestor of a named secret → the secrets below it
-        for pattern in (*self.hide, *self.protect):
-            if pattern.literal:
-                self._arm(os.fsencode(str(pattern)))
+        self.ancestors: dict[bytes, set[bytes]] = {}  # each ancestor of a single hidden path → the hidden paths below it
+        self.armed: set[bytes] = set()
+        self.to_arm: list[bytes] = []
+        self.pending: list[bytes] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Start over: first where single hidden files are, then the writable roots."""
+        self.to_arm = list(self.hidden)
         self.pending = list(self.roots)
 
     def _arm(self, path: bytes) -> None:
-        """Watch the nearest existing ancestor of a path, and remember every ancestor as leading to it."""
+        """Watch the nearest existing ancestor of a hidden path, then look whether it appeared before we listened."""
         parent = os.path.dirname(path)
-        while parent:
-            self.literal.setdefault(parent, set()).add(path)
-            if parent == b"/":
-                break
+        while parent != b"/":
+            self.ancestors.setdefault(parent, set()).add(path)
             parent = os.path.dirname(parent)
         parent = os.path.dirname(path)
-        while not os.path.isdir(parent):
-            parent = os.path.dirname(parent)
-        if not any(parent == root or parent.startswith(root + b"/") for root in self.roots):
-            self._add(parent)  # inside the roots every directory is watched anyway
+        if parent not in self.armed:
+            while not os.path.isdir(parent):
+                parent = os.path.dirname(parent)
+            if parent not in self.armed:
+                self.armed.add(parent)
+                self._add(parent)
+        self._settle(path)
 
     def _add(self, directory: bytes) -> None:
         try:
@@ -64,11 +70,18 @@ class Watcher:
             # Gone or unreadable: nothing can appear in it for us. ENOSPC: the user's limit, told at the end.
             self.incomplete = self.incomplete or error.errno == 28
 
-    def walk(self) -> bool:
-        """Watch some more directories of the writable roots; False when all are watched."""
-        for _ in range(min(_DIRECTORIES_AT_A_TIME, len(self.pending))):
-            self._enter(self.pending.pop())
-        return bool(self.pending)
+    @property
+    def behind(self) -> bool:
+        """Whether there is still something to begin to watch."""
+        return bool(self.to_arm or self.pending)
+
+    def walk(self) -> None:
+        """Watch some more, so little that init stays quick to answer."""
+        for _ in range(min(_AT_A_TIME, len(self.to_arm))):
+            self._arm(self.to_arm.pop())
+        if not self.to_arm:
+            for _ in range(min(_AT_A_TIME, len(self.pending))):
+                self._enter(self.pending.pop())
 
     def _enter(self, directory: bytes) -> None:
         """Watch first, then look: what appears in between is seen by one of the two."""
@@ -84,30 +97,27 @@ class Watcher:
             return
 
     def _interesting(self, name: bytes) -> bool:
-        return name in self.names or (bool(self.globs) and any(glob.matches((os.fsdecode(name),)) for glob in self.globs))
+        return self.verdicts.suspicious(os.fsdecode(name))
 
     def hear(self) -> None:
         """Handle what has happened."""
         for watch, mask, name in inotify_sys.read_events(self.queue):
             if mask & inotify_sys.OVERFLOW:
-                self.pending = list(self.roots)
-                for path in {path for paths in self.literal.values() for path in paths}:
-                    self._settle(path)
+                self.begin()
                 continue
             directory = self.directories.get(watch)
             if directory is not None and name:
                 self._appeared(directory.rstrip(b"/") + b"/" + name, name, is_directory=bool(mask & inotify_sys.IS_DIR))
 
     def _appeared(self, path: bytes, name: bytes, *, is_directory: bool) -> None:
-        if self._interesting(name):
+        if self._interesting(name) or path in self.hidden:
             self._settle(path)
         elif not is_directory:
             self._silence_fifo(path)
         if is_directory and any(path.startswith(root.rstrip(b"/") + b"/") for root in self.roots):
             self.pending.append(path)
-        for secret in tuple(self.literal.get(path, ())):
+        for secret in tuple(self.ancestors.get(path, ())):
             self._arm(secret)
-            self._settle(secret)
 
     def _silence_fifo(self, path: bytes) -> None:
         try:
@@ -119,16 +129,18 @@ class Watcher:
 
     def _settle(self, path: bytes) -> None:
         """Bring a path into the state that the policy wants, if it is not."""
-        parts = components(os.fsdecode(path))
+        access = HIDE if path in self.hidden else self.verdicts.access(components(os.fsdecode(path)))
+        if access is None:
+            return
         try:
             found = os.lstat(path)
             if S_ISLNK(found.st_mode):
                 path = os.path.realpath(path)
                 found = os.stat(path)
-            if any(pattern.matches(parts) for pattern in self.hide):
+            if access == HIDE:
                 if found.st_dev != self.build.area_device and (S_ISDIR(found.st_mode) or S_ISREG(found.st_mode)):
                     self._mount(self.build.new_mask("dir" if S_ISDIR(found.st_mode) else "file"), path)
-            elif any(pattern.matches(parts) for pattern in self.protect) and not os.statvfs(path).f_flag & _ST_RDONLY:
+            elif not os.statvfs(path).f_flag & _ST_RDONLY:
                 tree = mount_sys.open_tree(path)
                 mount_sys.mount_setattr(tree, on=mount_sys.RDONLY | mount_sys.NOSUID | mount_sys.NODEV)
                 self._mount(tree, path)

@@ -1,0 +1,60 @@
+"""Caches that tools need to write: shown as they are, written into a layer that is dropped at the end.
+
+Rows are ``(path, variable, reason)``. The kind is always *scratch*. Where the directory does not exist on the host there
+is nothing to lay a layer over, so the caller may set ``variable`` to a directory of the sandbox's own; "" means the tool
+has no such variable, or does well enough without.
+
+Only directories whose lost writes cost time and nothing else are here: a virtual environment, an installed program or
+a managed interpreter that vanished at the end would be a riddle, so ``~/.local/share/uv``, ``~/.local/bin``, ``~/go/bin``
+stay read-only and an installation into them fails at once.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    CacheRow = tuple[str, str, str]
+
+CACHES: Final[tuple[CacheRow, ...]] = (
+    ("~/.cache", "XDG_CACHE_HOME", "pip, uv, go build, ccache, pre-commit and most others"),
+    ("~/.local/state", "XDG_STATE_HOME", "logs and recent files; what the XDG specification calls not important enough to keep safe"),
+    ("~/.npm", "npm_config_cache", "packages and logs of npm; npm stops if it can't write here"),
+    ("~/.local/share/pnpm", "", "pnpm's store; pnpm copies where it can't link"),
+    ("~/.yarn", "YARN_GLOBAL_FOLDER", "packages of yarn"),
+    ("~/.bun", "BUN_INSTALL_CACHE_DIR", "packages of bun"),
+    ("~/.deno", "", "older place of deno's packages"),
+    ("~/.node-gyp", "", "older place of node's headers"),
+    ("~/.cargo", "CARGO_HOME", "the whole directory, because cargo's locks lie beside registry and git; binaries it installs are dropped"),
+    ("~/.rustup", "", "rustup keeps locks and downloads beside its toolchains"),
+    ("~/go/pkg", "GOMODCACHE", "modules and checksums; not ~/go, which holds sources and installed programs"),
+    ("~/.gradle", "GRADLE_USER_HOME", "wrappers, dependencies, daemons' logs and locks"),
+    ("~/.m2", "", "Maven's repository"),
+    ("~/.ivy2", "", "Ivy's repository"),
+    ("~/.sbt", "", "sbt's boot directory and locks"),
+    ("~/.konan", "KONAN_DATA_DIR", "Kotlin/Native's compiler and dependencies"),
+    ("~/.android", "", "the Android build's cache, locks and debug key"),
+    ("~/.nuget", "NUGET_PACKAGES", "packages of .NET"),
+    ("~/.local/share/NuGet", "", "NuGet's list of sources it reached"),
+    ("~/.dotnet", "DOTNET_CLI_HOME", "first-run marks and locks; dotnet stops if it can't write them"),
+    ("~/.bundle", "BUNDLE_USER_HOME", "bundler's cache and plugins"),
+    ("~/.gem", "", "RubyGems' index and gems"),
+    ("~/.local/share/gem", "", "RubyGems' index and gems"),
+    ("~/.hex", "HEX_HOME", "packages of Elixir and Erlang"),
+    ("~/.mix", "MIX_HOME", "archives of Elixir's build tool"),
+    ("~/.pub-cache", "PUB_CACHE", "packages of Dart and Flutter"),
+    ("~/.stack", "STACK_ROOT", "packages of Haskell"),
+    ("~/.cabal", "CABAL_DIR", "packages of Haskell"),
+    ("~/.julia", "JULIA_DEPOT_PATH", "compiled packages; Julia compiles into it at every import"),
+    ("~/.conan", "CONAN_USER_HOME", "packages of C and C++"),
+    ("~/.conan2", "CONAN_HOME", "packages of C and C++"),
+    ("~/.conda/pkgs", "CONDA_PKGS_DIRS", "downloaded packages; not the environments beside them"),
+    ("~/.ccache", "CCACHE_DIR", "older place of the compiler cache"),
+    ("~/.cmake", "", "CMake's registry of built packages"),
+    ("~/.ipython", "IPYTHONDIR", "profiles and locks; IPython warns at every start if it can't write"),
+    ("~/.jupyter", "", "settings Jupyter touches at its start"),
+    ("~/.local/share/jupyter", "JUPYTER_DATA_DIR", "connection files of running kernels; notebooks don't run without"),
+    ("~/.config/matplotlib", "", "Matplotlib warns at every import if it can't write"),
+    ("~/.keras", "KERAS_HOME", "downloaded models and settings"),
+)
