@@ -1,0 +1,44 @@
+"""The supervisor process of one command started through the Python API: ``python -I -S supervisor.py REQUEST ANSWER``.
+
+REQUEST and ANSWER are numbers of inherited pipes. Its standard streams are the command's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # started by its path: the package's parent is looked at last
+    sys.path[:] = [*sys.path[1:], __file__.rsplit("/", 3)[0]] if sys.path[:1] == [os.path.dirname(__file__)] else [*sys.path, __file__.rsplit("/", 3)[0]]
+
+from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
+from houseroom.session import policy_files, request, sandbox
+
+
+def main(request_fd: int, answer_fd: int) -> int:
+    """Run the request; the answer is an outcome or an error in parts, ``session.request`` has the form."""
+    os.set_inheritable(answer_fd, False)
+    try:
+        answer = serve(request.read(request_fd))
+    except PolicyError as error:
+        answer = ("policy", error.message, error.file, error.line, error.column, error.text, error.hint)
+    except CannotEnforce as error:
+        answer = ("cannot", error.missing, error.reason, error.hint)
+    except SetupFailed as error:
+        answer = ("setup", error.doing, error.subject, error.errno or 0, error.strerror or "", error.hint)
+    request.write_answer(answer_fd, answer)
+    return 0
+
+
+def serve(wanted: request.Request) -> tuple[object, ...]:
+    """Run one command to its end."""
+    policy = wanted.policy or policy_files.load(
+        wanted.places, profile=wanted.profile, session_rules=wanted.rules, session_settings=wanted.settings
+    )
+    with sandbox.prepare(policy, wanted.places, accept=wanted.accept, environ=wanted.environment) as prepared:
+        outcome = sandbox.run(prepared, sandbox.Command(wanted.argv, wanted.cwd, wanted.time))
+    return ("outcome", outcome.kind, outcome.code, outcome.detail, prepared.withheld)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
