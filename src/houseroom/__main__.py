@@ -1,0 +1,19 @@
+"""``python -m houseroom``, ``python -I -S src/houseroom`` and the installed command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; ``argv`` without the program's name. Returns the exit code."""
+    from houseroom.frontends.cli.main import main as command_line
+
+    return command_line(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    if not __package__:  # started by its path: the package's parent is looked at last, so nothing there stands in for the standard library
+        package = __file__.rpartition("/")[0]
+        sys.path[:] = [entry for entry in sys.path if entry != package] + [package.rpartition("/")[0] or "/"]
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Every command and option, as data. Parsing, ``--help``, docs/cli.md and the tests all read this table."""
+
+from __future__ import annotations
+
+from houseroom.frontends.cli.options import Option, Spec
+
+OWN, HOW = "Rules of this run, over those of the policy", "Enforcement"
+
+PROFILE = Option(("-p", "--profile"), "NAME", "read-only, workspace (the default), full-access, or a profile of yours.")
+WORKSPACE = Option(("-w", "--workspace"), "DIR", "The directory to work in; else the current one.")
+JSON = Option(("--json",), "", "Print JSON instead of text.")
+
+# What narrows or widens the policy for one run. Each is a rule of the session layer, the last word of the person at the keyboard.
+RULES = (
+    Option(("--read",), "PATH", "May be read, and what is in it run.", repeat=True, group=OWN),
+    Option(("--write",), "PATH", "May be written.", repeat=True, group=OWN),
+    Option(("--hide",), "PATH", "Its content does not exist inside.", repeat=True, group=OWN),
+    Option(("--protect",), "PATH", "May be read, never changed, created or replaced.", repeat=True, group=OWN),
+    Option(("--private",), "PATH", "An empty directory of the sandbox's own.", repeat=True, group=OWN),
+    Option(("--scratch",), "PATH", "Shows the host's content, drops what is written.", repeat=True, group=OWN),
+    Option(("--pass",), "NAME", "Pass a variable that would be withheld.", repeat=True, group=OWN),
+    Option(("--net",), "REACH", "The network: none, or open: the host's own.", choices=("none", "open"), group=OWN),
+    Option(("--git",), "MODE", "Repositories: read-only, or free to commit in.", choices=("read-only", "free"), group=OWN),
+    Option(("--time",), "DURATION", "Stop the command after this long: 30s, 10m, 2h.", group=OWN),
+    Option(("--limit",), "NAME=VALUE", "A limit, such as processes=512.", repeat=True, group=OWN),
+)
+ENFORCEMENT = (
+    Option(("--accept",), "RULE", "Start although RULE, named as in doctor, can't hold here.", repeat=True, group=HOW),
+    Option(
+        ("--backend",),
+        "NAME",
+        "auto, namespaces, bubblewrap or landlock.",
+        choices=("auto", "namespaces", "bubblewrap", "landlock"),
+        group=HOW,
+    ),
+)
+
+EXITS = (
+    ("the command's", "it ran; 128+n if signal n ended it"),
+    ("2", "houseroom's own command line was wrong"),
+    ("123", "the policy has an error"),
+    ("124", "the time limit stopped it"),
+    ("125", "this host can't enforce the policy, or the sandbox could not be set up; nothing was started"),
+    ("126, 127", "the command can't be executed, or was not found"),
+)
+
+RUN = Spec(
+    "run",
+    "Run a command in the sandbox.",
+    (
+        PROFILE,
+        WORKSPACE,
+        *RULES,
+        *ENFORCEMENT,
+        Option(("--cwd",), "DIR", "Start the command in DIR; else in the current one."),
+        Option(("--dry-run",), "", "Print what would be done, in order, and start nothing."),
+        Option(("--json",), "", "With --dry-run the plan as JSON; else one JSON line on standard error at the end."),
+        Option(("-q", "--quiet"), "", "No notes on standard error; errors are still shown."),
+        Option(("-v", "--verbose"), "", "Say before the start what is enforced and which variables are withheld."),
+    ),
+    words="COMMAND [ARGUMENT…]",
+    least=1,
+    command=True,
+    about="What it starts stays in the same sandbox and ends with it. It reads broadly, writes the workspace, and has no network. "
+    "The first word that is not an option starts the command; -- says so explicitly.",
+    examples=(
+        ("houseroom run -- pytest", "run the tests here"),
+        ("houseroom run --net open -- npm install", "with the host's network"),
+        ("houseroom run --write ../build --time 10m -- make", "one more writable place, at most ten minutes"),
+        ("houseroom run --dry-run -- make", "what would be enforced, step by step"),
+    ),
+    exits=EXITS,
+)
+
+EXPLAIN = Spec(
+    "explain",
+    "Is it allowed, by which rule, and how to grant it.",
+    (PROFILE, WORKSPACE, *RULES, *ENFORCEMENT, JSON),
+    words="[read|write|run] PATH, or variable NAME",
+    least=1,
+    most=2,
+    about="Without read, write or run it explains reading and writing. Options are those of run: they explain that run.",
+    examples=(
+        ("houseroom explain ~/.ssh/id_ed25519", "may it be read, may it be written?"),
+        ("houseroom explain write .git/hooks", "a protected path"),
+        ("houseroom explain run node", "a program, found on PATH"),
+        ("houseroom explain variable GITHUB_TOKEN", "an environment variable"),
+    ),
+    exits=(("0", "allowed; without a verb, both are"), ("1", "denied"), ("2, 123, 125", "as for run")),
+)
+
+DOCTOR = Spec(
+    "doctor",
+    "What this host enforces, rule by rule, and the fixes.",
+    (PROFILE, WORKSPACE, *ENFORCEMENT, JSON),
+    about="Every mechanism is tried, not looked up.",
+    examples=(("houseroom doctor", "this host and the default policy"), ("houseroom doctor -p read-only --json", "for a program")),
+    exits=(("0", "every rule of the floor is enforced"), ("125", "something of the floor is missing")),
+)
+
+SHOW = Spec(
+    "policy show",
+    "Print the merged policy, each rule with its reason.",
+    (PROFILE, WORKSPACE, *RULES, JSON, Option(("--toml",), "", "Print it as a policy file.")),
+    words="[KEY]",
+    most=1,
+    about="KEY prints one part: files, files.hide, environment, limits …",
+    examples=(("houseroom policy show files.hide", "what is hidden, and why"), ("houseroom policy show --toml", "as a file to start from")),
+    exits=(("0", "printed"), ("123", "the policy has an error")),
+)
+CHECK = Spec(
+    "policy check",
+    "Check a policy file and say where it is wrong.",
+    (WORKSPACE, JSON),
+    words="FILE",
+    least=1,
+    most=1,
+    examples=(("houseroom policy check .houseroom/policy.toml", "before it is committed"),),
+    exits=(("0", "it is right"), ("123", "it has an error")),
+)
+SCHEMA = Spec(
+    "policy schema",
+    "Print the JSON schema of policy files, for editors.",
+    examples=(("houseroom policy schema > houseroom.schema.json", "for an editor's TOML plugin"),),
+    exits=(("0", "printed"),),
+)
+PRESETS = Spec(
+    "policy presets",
+    "List the built-in policies.",
+    (JSON,),
+    examples=(("houseroom policy presets", "what -p accepts without any file"),),
+    exits=(("0", "printed"),),
+)
+
+TRUST = Spec(
+    "trust",
+    "Let a project's own policy file widen yours.",
+    (
+        WORKSPACE,
+        Option(("--list",), "", "List the project files you trust."),
+        Option(("--revoke",), "", "Trust this project's file no longer."),
+        Option(("-y", "--yes"), "", "Don't ask."),
+        JSON,
+    ),
+    about="A project's .houseroom/policy.toml can only narrow your policy, because an agent can write it before the next run. "
+    "Trust is given to its exact text: any change ends it.",
+    examples=(("houseroom trust", "show the file and what it would widen, then ask"), ("houseroom trust --revoke", "take it back")),
+    exits=(("0", "done"), ("1", "not trusted: you said no, or nobody could be asked"), ("123", "the file has an error or is missing")),
+)
+
+SPECS = {spec.name: spec for spec in (RUN, EXPLAIN, DOCTOR, SHOW, CHECK, SCHEMA, PRESETS, TRUST)}

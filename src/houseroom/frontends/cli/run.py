@@ -1,0 +1,103 @@
+"""``houseroom run``: the hot path. What is imported at the top is paid for by every command."""
+
+from __future__ import annotations
+
+import os
+
+from houseroom.frontends.cli import request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.frontends.cli.options import Given
+    from houseroom.session.sandbox import Outcome, Prepared
+
+
+def run(given: Given) -> int:
+    """Run the command and return its exit code as a shell would give it; with ``--dry-run`` print the plan."""
+    from houseroom.session import sandbox
+
+    where = request.places(given)
+    prepared = request.prepare(given, where, request.policy(given, where))
+    if given.flag("dry-run"):
+        with prepared:
+            return _show(prepared, given)
+    if given.flag("verbose") and not given.flag("quiet"):
+        _announce(prepared)
+    cwd = given.one("cwd")
+    command = sandbox.Command(tuple(os.fsencode(word) for word in given.words), os.path.abspath(cwd) if cwd else "")
+    outcome = sandbox.run(prepared, command)
+    if outcome.kind in ("timed-out", "not-started") or given.flag("json"):
+        _report(prepared, outcome, given)
+    return outcome.exit_code
+
+
+def _report(prepared: Prepared, outcome: Outcome, given: Given) -> None:
+    """Say what the exit code alone does not. A command that merely failed has said so itself."""
+    from houseroom.frontends.cli import paper
+
+    if given.flag("json"):
+        paper.json_line(
+            {
+                "outcome": outcome.kind,
+                "code": outcome.code,
+                "exit_code": outcome.exit_code,
+                "detail": outcome.detail,
+                "rung": prepared.plan.rung,
+                "coverage": coverage(prepared),
+            }
+        )
+    elif outcome.kind == "not-started":
+        paper.fail(outcome.detail or f"can't run {given.words[0]}")
+    elif not given.flag("quiet"):
+        paper.note(_why_stopped(prepared))
+
+
+def _why_stopped(prepared: Prepared) -> str:
+    """Which limit it was: the shorter one, with its origin."""
+    from houseroom.policy.export import value_text
+
+    limits = [(key, setting) for key in ("limits.time", "session.expires") if (setting := prepared.policy.setting(key))]
+    key, setting = min(limits, key=lambda limit: float(str(limit[1].value)))
+    return f"stopped after {value_text(key, setting.value)}: {key} ({setting.origin})"
+
+
+def _announce(prepared: Prepared) -> None:
+    from houseroom.frontends.cli import paper
+
+    paper.note(f"workspace {prepared.placed.places.workspace}, policy {prepared.policy.name}, enforced by {prepared.plan.rung}")
+    for row in prepared.plan.coverage:
+        if row.state != "enforced":
+            paper.note(f"{row.rule} is {row.state}: {'; '.join(row.loses)}")
+    if prepared.withheld:
+        paper.note(f"withheld from the environment: {', '.join(prepared.withheld)} (--pass NAME passes one)")
+
+
+def _show(prepared: Prepared, given: Given) -> int:
+    from houseroom.frontends.cli import paper
+
+    if given.flag("json"):
+        paper.put_json(
+            {
+                "policy": prepared.policy.name,
+                "rung": prepared.plan.rung,
+                "command": list(given.words),
+                "steps": [{"step": type(step).__name__, **_fields(step)} for step in prepared.plan.steps],
+                "coverage": coverage(prepared),
+                "withheld": list(prepared.withheld),
+            }
+        )
+        return 0
+    from houseroom.plan import render
+
+    paper.put(paper.clean(render.as_text(prepared.plan)))
+    return 0
+
+
+def coverage(prepared: Prepared) -> list[dict[str, object]]:
+    """The plan's coverage for ``--json``: rule, state, by, loses."""
+    return [_fields(row) for row in prepared.plan.coverage]
+
+
+def _fields(record: object) -> dict[str, object]:
+    names: tuple[str, ...] = type(record).__match_args__  # type: ignore[attr-defined]
+    return {name: getattr(record, name) for name in names}
