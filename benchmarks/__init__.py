@@ -1,0 +1,1 @@
+"""What houseroom costs, measured beside its field in one run. ``./dev bench``; see benchmarks/README.md."""
