@@ -305,6 +305,8 @@ class Bench:
         pass_fds: Sequence[int] = (),
         **more: object,
     ) -> subprocess.Popen[bytes]:
+        if inside and CONTROLS_ONLY:
+            pytest.skip("only controls were asked for")
         environment = {**self.ordinary_environment(), **(env or {})}
         if inside:
             environment["PYTHONPATH"] = str(self.identity.base / "src")
@@ -344,9 +346,8 @@ class Bench:
                 during()
                 data = b"go\n"
             out, err = process.communicate(data, timeout=patience)
-        except subprocess.TimeoutExpired:
-            self.end(process)
-            out, err = process.communicate()
+        except subprocess.TimeoutExpired as expired:
+            out, err = expired.output or b"", expired.stderr or b""
             raise AssertionError(f"{argv!r} hangs {'inside' if inside else 'bare'}\n{out[-2000:]!r}\n{err[-2000:]!r}") from None
         finally:
             self.end(process)
@@ -374,6 +375,9 @@ class Bench:
             except ProcessLookupError:
                 process.kill()
             process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe and not pipe.closed:
+                pipe.close()
 
     def probe(self, module: str, name: str, *arguments: object) -> list[str]:
         """argv of one function of tests/enforce/probes/MODULE.py."""
@@ -553,6 +557,8 @@ def eventually(look: Callable[[], bool], patience: float = 10.0) -> bool:
 
 def through_terminal(bench: Bench, argv: Sequence[str], *, inside: bool, keys: bytes = b"", options: Sequence[str] = ()) -> Outcome:
     """Run with a new pseudo-terminal as controlling terminal; ``keys`` are typed when READY is read."""
+    if inside and CONTROLS_ONLY:
+        pytest.skip("only controls were asked for")
     environment = bench.ordinary_environment()
     if inside:
         environment["PYTHONPATH"] = str(bench.identity.base / "src")

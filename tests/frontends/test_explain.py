@@ -54,7 +54,7 @@ PLAN = Plan(
         Scratch("/home/ada/.cache", "a poisoned cache would run on the host"),
         Mask("/home/ada/.ssh", "dir", "keys"),
         Mediate(("/home/ada/project",), ("/home/ada/project/**/.git",), (), (), "protected names"),
-        Watch((), (), (), "masks what appears"),
+        Watch((), (), (), (), "masks what appears"),
         LANDLOCK,
     ),
     (Covered("files.hide", "enforced", ("mounts",)),),

@@ -57,8 +57,12 @@ def identity(request: pytest.FixtureRequest) -> Iterator[Identity]:
     else:
         subprocess.run(["useradd", "-m", "-s", "/bin/sh", login], check=True, capture_output=True)
         found = pwd.getpwnam(login)
-        credentials = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
-        who = Identity(found.pw_uid, found.pw_gid, Path(found.pw_dir), interpreter(credentials))
+        try:
+            python = interpreter({"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []})
+        except AssertionError:
+            subprocess.run(["userdel", "-r", login], check=False, capture_output=True)
+            raise
+        who = Identity(found.pw_uid, found.pw_gid, Path(found.pw_dir), python)
     try:
         who.base.chmod(0o755)
         shutil.copytree(SOURCE, who.base / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

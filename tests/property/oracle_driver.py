@@ -1,6 +1,6 @@
 """Decides about acts, then runs the probe in a sandbox of the same policy. A process of its own, as the user it is for.
 
-argv[1] is a JSON object: ``python``, ``workspace``, ``home``, ``base`` (name of the rules it starts from), ``layers`` (layer →
+The first line on standard input is a JSON object: ``python``, ``stage``, ``workspace``, ``home``, ``base`` (name of the rules it starts from), ``layers`` (layer →
 list of [key, subject]), ``asks`` (list of [verb, path, follow the last component?]). The first line on standard output is
 a JSON object with the decisions, the mounts of the plan and what init keeps in place, or with ``error``; then the probe speaks.
 """
@@ -54,8 +54,16 @@ def answer(placed, verb, path, follow_last):
     return {"allow": allowed, "access": decision.access if allowed else "", "why": decision.why.sentence, "path": resolved}
 
 
+def one_line():
+    """The first line of standard input and not a byte more: the rest is the probe's."""
+    said = bytearray()
+    while not said.endswith(b"\n"):
+        said += os.read(0, 1)
+    return said
+
+
 def main():
-    order = json.loads(sys.argv[1])
+    order = json.loads(one_line())
     places = Places(order["workspace"], order["home"], "/tmp", os.getuid())
     probe = Path(__file__).with_name("oracle_probe.py").read_text()
     try:
@@ -77,7 +85,7 @@ def main():
             "rules": [list(pair) for stratum in mediate.rules for pair in stratum] if mediate else [],
         }
         print(json.dumps(said), flush=True)
-        outcome = sandbox.run(prepared, sandbox.Command((order["python"], "-I", "-S", "-c", probe), order["workspace"]))
+        outcome = sandbox.run(prepared, sandbox.Command((order["python"], "-I", "-S", "-c", probe, order["stage"]), order["workspace"]))
     if outcome.exit_code:
         print(f"the sandbox ended with {outcome}", file=sys.stderr)
 

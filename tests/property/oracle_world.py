@@ -103,31 +103,40 @@ def subjects(path: str) -> list[str]:
 
 
 READS = ("read", "list")
-ONE = ("read", "read", "read", "list", "write", "write", "truncate", "chmod", "create", "open_create", "open_create", "mkdir", "unlink", "rmdir")
-TWO = ("rename", "rename", "link", "symlink")
+FITTING = {  # what can succeed there; each act is also tried where it can't
+    "file": ("read", "read", "write", "truncate", "chmod", "unlink", "rename", "link", "open_create"),
+    "dir": ("list", "list", "rmdir", "chmod", "rename"),
+    "link": ("read", "list", "write", "chmod", "unlink", "rename", "open_create"),
+    "": ("create", "open_create", "mkdir", "symlink"),
+}
+FITTING["name"] = FITTING["file"]
+ANY = tuple({verb for verbs in FITTING.values() for verb in verbs})
+TWO = ("rename", "link", "symlink")
 
 
 @st.composite
 def act(draw: st.DrawFn, nodes: dict[str, Node], places: list[str]) -> tuple[str, ...]:
-    first = draw(spelled(draw(st.sampled_from(list(nodes) if draw(st.booleans()) else places)), nodes))
-    if draw(st.integers(0, 3)):
-        return draw(st.sampled_from(ONE)), first
-    verb = draw(st.sampled_from(TWO))
-    second = draw(spelled(draw(st.sampled_from(places)), nodes))
-    return verb, draw(targets(second, tuple(nodes))) if verb == "symlink" else first, second
+    first = draw(st.sampled_from(list(nodes) if draw(st.booleans()) else places))
+    fitting = FITTING[nodes[first].kind if first in nodes else ""]
+    verb = draw(st.sampled_from(fitting if draw(st.integers(0, 5)) else sorted(ANY)))
+    if verb == "symlink":
+        return verb, draw(targets(first, tuple(nodes))), draw(spelled(first, nodes))
+    if verb in TWO:
+        return verb, draw(spelled(first, nodes)), draw(spelled(draw(st.sampled_from(places)), nodes))
+    return verb, draw(spelled(first, nodes))
 
 
 def acts(nodes: dict[str, Node], *, most: int) -> st.SearchStrategy[tuple[tuple[str, ...], ...]]:
     """What only looks comes first, so that what a layer of the sandbox keeps can't disturb it."""
     places = [*nodes, *(f"{path}/{name}" for path, node in nodes.items() if node.kind == "dir" for name in NAMES[:8])]
-    made = st.lists(act(nodes, places), min_size=1, max_size=most, unique=True)
+    made = st.lists(act(nodes, places), min_size=most // 4, max_size=most, unique=True)
     return made.map(lambda found: tuple(sorted(found, key=lambda act: act[0] not in READS)))
 
 
 @st.composite
 def spelled(draw: st.DrawFn, path: str, nodes: dict[str, Node]) -> str:
     """Ways to write a path: absolute, through ``..``, through a link that leads to a directory above it, from the workspace."""
-    form = draw(st.sampled_from(("plain", "plain", "dots", "relative", "link")))
+    form = draw(st.sampled_from(("plain", "plain", "plain", "dots", "relative", "link")))
     if form == "dots":
         through = draw(st.sampled_from([known for known, node in nodes.items() if node.kind in ("dir", "link")]))
         return f"@/{through}/../{os.path.relpath(path, os.path.dirname(through))}"
@@ -171,12 +180,17 @@ class Stage:
         """The real path of ``@/…``; others are as they are."""
         return f"{self.root}{path[1:]}" if path.startswith("@") else path
 
+    def holds(self, path: str) -> bool:
+        """Whether a real path lies on the stage."""
+        return Path(path).is_relative_to(self.root)
+
     def word(self, path: str) -> str:
         """The content of a file of the world."""
         node = self.case.nodes[path]
         return f"word<{list(self.case.nodes).index(node.target if node.kind == 'name' else path)}>\n"
 
     def build(self) -> None:
+        assert self.root == self.root.resolve() and len(self.root.parts) > 3
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(mode=0o755)
         os.chown(self.root, self.uid, self.gid)
@@ -224,6 +238,7 @@ class Stage:
         """Undo whatever an act did. Raises AssertionError if the world is not what it was."""
         if self.look() == self.want:
             return
+        assert all(self.holds(path) for path in paths), f"{act} was not to be done: {paths}"
         if act[0] == "rename" and not os.path.lexists(paths[0]) and os.path.lexists(paths[1]):
             os.rename(paths[1], paths[0])
         for path in sorted(self.look().keys() - self.want.keys(), reverse=True):
@@ -232,15 +247,20 @@ class Stage:
                 place.rmdir()
             else:
                 place.unlink()
-        for path in self.case.nodes:
+        for path, node in self.case.nodes.items():
             place = self.root / path
+            assert os.path.realpath(place.parent) == str(place.parent)  # no link leads what follows off the stage
+            if place.is_symlink() and (node.kind != "link" or os.readlink(place) != self.at(node.target)):
+                place.unlink()
+            elif node.kind == "link" and not place.is_symlink() and place.exists():
+                place.unlink()
             if not os.path.lexists(place):
                 self.make(path)
-            elif self.case.nodes[path].kind in ("file", "name") and place.is_file() and not place.is_symlink():
+            elif node.kind in ("file", "name"):
                 if place.read_text() != self.word(path):
                     place.write_text(self.word(path))
                 place.chmod(0o644)
-            elif self.case.nodes[path].kind == "dir":
+            elif node.kind == "dir":
                 place.chmod(0o755)
         now = self.look()
         assert now == self.want, f"{act} left {set(now.items()) ^ set(self.want.items())}"

@@ -98,10 +98,13 @@ class Speaker:
         found: dict[str, object] = json.loads(said)
         return found
 
-    def do(self, act: tuple[str, ...]) -> Answer:
+    def say(self, what: object) -> None:
         assert self.process.stdin
-        self.process.stdin.write(json.dumps(act).encode() + b"\n")
+        self.process.stdin.write(json.dumps(what).encode() + b"\n")
         self.process.stdin.flush()
+
+    def do(self, act: tuple[str, ...]) -> Answer:
+        self.say(act)
         said = self.line()
         return Answer(int(str(said["errno"])), said["data"])
 
@@ -132,39 +135,58 @@ def asked(stage: Stage, act: tuple[str, ...]) -> Asked:
     last = [path.rpartition("/")[2] in ("", ".", "..") for path in full]
     real = tuple(os.path.realpath(path) if end else f"{os.path.realpath(os.path.dirname(path))}/{os.path.basename(path)}" for path, end in zip(full, last, strict=True))
     done = (verb, *shown)
+    way = tuple(("read", passed, True) for path in full for passed in left_again(path))
     if verb in READS:
-        return Asked(done, real, (("read", full[0], True),))
+        return Asked(done, real, (("read", full[0], True),), way)
     if verb == "symlink":
-        return Asked(done, real[1:], (("write", full[1], last[1]),), (("write", os.path.dirname(full[1]), True),))
+        return Asked(done, real[1:], (("write", full[1], last[1]),), (*way, ("write", os.path.dirname(full[1]), True)))
     if verb not in ENTRIES:  # the last component is followed; a missing one is made by open_create
         leads = os.path.realpath(full[0])
         made = () if os.path.lexists(leads) else (("write", os.path.dirname(leads), True),)
-        return Asked(done, (leads,), (("write", full[0], True),), made)
+        return Asked(done, (leads,), (("write", full[0], True),), (*way, *made))
     primary = tuple(("write", path, end) for path, end in zip(full, last, strict=True))
-    also = tuple(("write", os.path.dirname(path), True) for path in full)
+    also = (*way, *(("write", os.path.dirname(path), True) for path in full))
     if verb == "rename":  # a directory takes what is below it along
-        below = [name[len(real[0]) :] for name in walk(real[0])]
+        below = [name[len(real[0]) :] for name in walk(stage, real[0])]
         also += tuple(("write", f"{end}{name}", False) for end in real for name in below)
-        also += tuple(("write", name, False) for name in walk(real[1]))
-    if verb == "link":
-        also = also[1:]
+        also += tuple(("write", name, False) for name in walk(stage, real[1]))
     return Asked(done, real, primary, also)
 
 
-def walk(path: str) -> Iterator[str]:
-    """Everything below a directory that is no link."""
-    if not os.path.islink(path):
+def stays(stage: Stage, one: Asked) -> bool:
+    """Whether an act leaves everything outside the stage as it is. The twin runs with all rights of its user, root's too,
+    and a sandbox under test may fail: what isn't only looking is never tried on anything else. The probe refuses as well.
+    """
+    paths = one.act[2:] if one.act[0] == "symlink" else one.act[1:]
+    full = [os.path.join(stage.root, "home/ws", path) for path in paths]
+    ends = [end for path in full for end in (os.path.realpath(path), os.path.realpath(os.path.dirname(path)))]
+    # Nor is the directory taken away in which the probes stand.
+    stand = {str(stage.root / place) for place in (".", "home", "home/ws")} if one.act[0] in ENTRIES else {str(stage.root)}
+    return one.act[0] in READS or (all(map(stage.holds, (*ends, *one.real))) and not stand & set(one.real))
+
+
+def left_again(path: str) -> list[str]:
+    """The directories that a path enters only to leave them through ``..``."""
+    parts = path.split("/")
+    return ["/".join(parts[:at]) for at in range(2, len(parts)) if parts[at] == ".." and parts[at - 1] != ".."]
+
+
+def walk(stage: Stage, path: str) -> Iterator[str]:
+    """Everything below a directory of the stage that is no link."""
+    if not os.path.islink(path) and stage.holds(path):
         for where, directories, files in os.walk(path):
             yield from (f"{where}/{name}" for name in directories + files)
 
 
 def twins(who: Identity, stage: Stage, case: Case) -> list[Asked]:
     """Every act outside the sandbox, with what it did to the host."""
-    outside = start(who, stage, ["-I", "-S", str(who.base / "oracle_probe.py")])
+    outside = start(who, stage, ["-I", "-S", str(who.base / "oracle_probe.py"), str(stage.root)])
     outside.line()
     out = []
     for act in case.acts:
         one = asked(stage, act)
+        if not stays(stage, one):
+            continue
         one.twin = outside.do(one.act)
         one.effect = stage.look()
         stage.restore(act, one.real)
@@ -186,22 +208,35 @@ class Excuses:
         verb, real = one.act[0], one.real
         accesses = {decision.access for decision in decisions}
         where = [self.policy.mount(decision.path) for decision in decisions]
+        if any(self.policy.asks[ask].access == "private" for ask in one.also if ask[0] == "read"):
+            return "what is private starts empty: the way through it is not there"
         if not all(self.policy.asks[ask].allow for ask in one.also):
-            return "another path that this act changes is denied"
+            return "another path that this act changes or goes through is denied"
         if self.touched & set(where):
             return "an earlier act left something in this layer of the sandbox"
         if "private" in accesses:
             return "what is private starts empty: the entry or its directory is not there"
         if verb in ("unlink", "rmdir", "rename") and inside.errno == errno.EBUSY and any(path in self.policy.mounts for path in real):
             return "an entry at which the access changes is a mount point"
+        if inside.errno in (errno.EROFS, errno.EACCES) and any(d.access == "scratch" and policy_kind(self.policy, d.path) == "Bind" for d in decisions):
+            return "a single file can't be a layer of the sandbox: it is read-only instead"
         if verb in ("rename", "link") and inside.errno == errno.EXDEV:
             if len(set(where)) > 1:
                 return "two mounts"
             if "scratch" in accesses and verb == "rename" and os.path.isdir(real[0]):
                 return "overlayfs moves no directory of its lower layer"
+        if inside.errno == errno.EROFS and any(path.endswith("/.git") for path in real):
+            return "no .git comes into being, whatever the policy grants"
+        if inside.errno in (errno.EROFS, errno.EBUSY, errno.EXDEV) and any(self.is_repository(path) for path in real):
+            return "a link called .git leads here, and what it leads to is kept read-only"
         if verb in ("rename", "symlink") and inside.errno == errno.EROFS and any(self.leads(path) for path in real):
             return "a directory moved here, or a link made here, could bring a protected path into being"
         return ""
+
+    def is_repository(self, path: str) -> bool:
+        """Whether a link called ``.git`` on the stage leads to this path or above it."""
+        links = (f"{self.stage.root}/{name}" for name, node in self.stage.case.nodes.items() if node.kind == "link" and name.endswith("/.git"))
+        return any(f"{path}/".startswith(f"{os.path.realpath(link)}/") for link in links)
 
     def leads(self, path: str) -> bool:
         """Whether something protected or hidden can only be below this path."""
@@ -215,6 +250,10 @@ class Excuses:
         return False
 
 
+def policy_kind(policy: Policy, path: str) -> str:
+    return policy.mounts.get(policy.mount(path), "")
+
+
 def matches(part: str, name: str) -> bool:
     from houseroom.policy.pattern import matches_name
 
@@ -226,39 +265,35 @@ def check(who: Identity, case: Case) -> None:
     stage = Stage(who.base / "stage", who.uid, who.gid, case)
     stage.build()
     todo = twins(who, stage, case)
-    asks = list(dict.fromkeys(ask for one in todo for ask in (*one.primary, *one.also)))
+    begin = ("read", str(stage.root / "home/ws"), True)
+    asks = list(dict.fromkeys((begin, *(ask for one in todo for ask in (*one.primary, *one.also)))))
     layers = {layer: [[key, stage.at(subject)] for key, subject in rules] for layer, rules in case.layers.items()}
     order = {
         "python": who.python,
+        "stage": str(stage.root),
         "workspace": str(stage.root / "home/ws"),
         "home": str(stage.root / "home"),
         "base": case.base,
         "layers": layers,
         "asks": asks,
     }
-    sandbox = start(who, stage, [str(who.base / "oracle_driver.py"), json.dumps(order)])
+    sandbox = start(who, stage, [str(who.base / "oracle_driver.py")])
     try:
+        sandbox.say(order)
         said = sandbox.line()
         if "error" in said:
             note(f"refused: {said['said']}")
             return
         decisions = [Decision(**each) for each in said["decisions"]]  # type: ignore[attr-defined]
         policy = Policy(dict(zip(asks, decisions, strict=True)), said["mounts"], said["pinned"], said["rules"])  # type: ignore[arg-type]
-        if not reachable(case, stage, policy):
-            return
+        if policy.asks[begin].access not in ("read", "protect", "scratch", "write"):
+            return  # a rule of the example takes away the directory that the command starts in
         assert sandbox.line() == {"ready": who.uid}
         excuses = Excuses(policy, stage)
         for one in todo:
             judge(one, sandbox.do(one.act), policy, stage, excuses)
     finally:
         sandbox.end()
-
-
-def reachable(case: Case, stage: Stage, policy: Policy) -> bool:
-    """Whether the command can be started in the workspace at all: not where a rule of the example takes it away."""
-    place = f"{stage.root}/home/ws"
-    above = [place[:at] for at in range(1, len(place) + 1) if at == len(place) or place[at] == "/"]
-    return not any(policy.mounts.get(path) in ("Mask", "Private") for path in above)
 
 
 def judge(one: Asked, inside: Answer, policy: Policy, stage: Stage, excuses: Excuses) -> None:
@@ -268,7 +303,10 @@ def judge(one: Asked, inside: Answer, policy: Policy, stage: Stage, excuses: Exc
     try:
         if not all(decision.allow for decision in decisions):
             assert now == stage.want, f"denied, and the host changed: {story}\n  {set(now.items()) ^ set(stage.want.items())}"
-            assert inside.errno or nothing_of_the_host(one, inside, policy), f"denied, and it was done: {story}"
+            harmless = nothing_of_the_host(one, inside, policy) or in_a_layer(one, policy)
+            assert inside.errno or harmless, f"denied, and it was done: {story}"
+            if not inside.errno:
+                excuses.touched |= {policy.mount(decision.path) for decision in decisions}
             return
         accesses = {decision.access for decision in decisions}
         own = bool(accesses & {"private", "scratch"})
@@ -291,6 +329,13 @@ def judge(one: Asked, inside: Answer, policy: Policy, stage: Stage, excuses: Exc
             excuses.touched |= {policy.mount(decision.path) for decision in decisions}
     finally:
         stage.restore(one.act, one.real)
+
+
+def in_a_layer(one: Asked, policy: Policy) -> bool:
+    """A new name in a private or scratch directory is nothing of the host's, whatever a rule says about that name."""
+    return one.act[0] not in READS and all(
+        policy.mounts.get(policy.mount(decision.path)) in ("Private", "Scratch") for decision in (policy.asks[ask] for ask in one.primary)
+    )
 
 
 def nothing_of_the_host(one: Asked, inside: Answer, policy: Policy) -> bool:

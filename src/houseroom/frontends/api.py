@@ -66,7 +66,13 @@ class Sandbox:
     ):
         self.policy, self.profile, self.accept = policy, profile, tuple(accept)
         self.workspace = None if workspace is None else os.fspath(workspace)
-        given = (("files.read", read), ("files.write", write), ("files.hide", hide), ("files.protect", protect), ("environment.pass", environment))
+        given = (
+            ("files.read", read),
+            ("files.write", write),
+            ("files.hide", hide),
+            ("files.protect", protect),
+            ("environment.pass", environment),
+        )
         self.rules = tuple(Rule(key, os.fspath(subject), _PYTHON, "given in Python") for key, subjects in given for subject in subjects)
         chosen = {"network.reach": network, "git.mode": git}
         self.settings = {key: Setting(value, _PYTHON) for key, value in chosen.items() if value is not None}
@@ -129,7 +135,7 @@ class Sandbox:
 
         where = sandbox.places(self.workspace)
         policy = self.policy or policy_files.load(where, profile=self.profile, session_rules=self.rules, session_settings=self.settings)
-        placed = sandbox.place(policy, where)
+        placed = decisions.PlacedPolicy(policy, where)
         if not isinstance(act, decisions.Variable):
             act = act.with_(path=os.path.realpath(act.path))
         return decisions.decide(placed, act)

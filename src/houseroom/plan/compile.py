@@ -36,7 +36,7 @@ from houseroom.policy.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from houseroom.plan.facts import Facts, Host
-    from houseroom.policy.decide import PlacedPolicy
+    from houseroom.policy.decide import NodeRules, PlacedPolicy
     from houseroom.policy.model import Rule
 
 NAMESPACES, BUBBLEWRAP, LANDLOCK = "namespaces", "bubblewrap", "landlock"
@@ -45,6 +45,16 @@ RUNGS = (NAMESPACES, BUBBLEWRAP, LANDLOCK)
 # proc(5): what would let a sandbox started by root change the host, and what tells about it.
 PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver", "mtrr")
 PROC_MASKED = ("kcore", "kmsg", "keys", "key-users", "timer_list", "sched_debug", "latency_stats", "kpagecount", "kpageflags")
+
+_SHARED_PIDS = "process ids stay the outer ones, which /proc shows; init ends every descendant"
+_DOCTOR = "`houseroom doctor` shows what to change on this host."
+
+# WSL 2 starts Windows programs through sockets in here; where /run is not private, they are masked. The other way, a socket
+# of AF_VSOCK, is refused by the filter.
+WSL_SOCKETS = "/run/WSL"
+
+# What a command needs of the host's /dev where there are no mounts: no disk, no terminal of others, no shared memory.
+PLAIN_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 
 # A git directory by any name is as good as one called .git (git-config(1), safe.bareRepository), so init refuses both.
 NEVER_CREATED = "**/.git"
@@ -70,32 +80,50 @@ def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "") -> Plan:
     ``rung`` forces a rung of the ladder; otherwise the highest that this host allows. Raises CannotEnforce where no
     rung holds, PolicyError where a writable path does not exist. The floor is checked by ``coverage.require``.
     """
-    rung = rung or choose_rung(facts.host)
+    rung = choose_rung(facts.host, rung)
     marks = find_marks(placed, facts)
     network = placed.policy.setting("network.reach")
     closed_network = network is None or network.value == "none"
     steps = (
         *_surroundings(placed, facts.host, rung, network=closed_network),
-        *_mounts(placed, facts, marks),
+        *(_mounts(placed, facts, marks) if rung != LANDLOCK else ()),
         *_locks(placed, facts, marks, rung, network=closed_network),
     )
     return Plan(rung, steps, cover(placed, facts, rung, steps))
 
 
-def choose_rung(host: Host) -> str:
-    """The highest rung of the declared ladder that holds on this host. Raises CannotEnforce where none does."""
+def choose_rung(host: Host, wanted: str = "") -> str:
+    """The highest rung of the declared ladder that holds on this host, or the wanted one if it does.
+
+    Raises CannotEnforce where none does, or not that one, naming what each lacks.
+    """
     if host.wsl == 1:
         raise CannotEnforce(("everything",), "WSL 1 has no Linux kernel to enforce anything", "Use WSL 2: wsl --set-version DISTRO 2")
     if host.seccomp:
-        raise CannotEnforce(("everything",), f"this host refuses system call filters: {host.seccomp}")
-    if not host.namespaces and not host.mounts and host.landlock_abi:
-        return NAMESPACES
-    if host.bubblewrap and host.landlock_abi:
-        return BUBBLEWRAP
-    if host.landlock_abi:
-        return LANDLOCK
-    reason = f"no user namespaces ({host.namespaces or 'fine'}), no mounts ({host.mounts or 'fine'}), Landlock ABI {host.landlock_abi}"
-    raise CannotEnforce(("everything",), reason, "`houseroom doctor` shows what to change on this host.")
+        raise CannotEnforce(("everything",), f"this host refuses system call filters: {host.seccomp}", _DOCTOR)
+    lacks = {rung: reason for rung in RUNGS if (reason := _lacks(host, rung))}
+    for rung in (wanted,) if wanted else RUNGS:
+        if rung not in lacks:
+            return rung
+    reason = "; ".join(f"no rung {rung}: {lacks[rung]}" for rung in ((wanted,) if wanted else RUNGS))
+    raise CannotEnforce(("everything",), reason, _DOCTOR)
+
+
+def why_not_higher(host: Host, rung: str) -> str:
+    """What the rungs above one lack here; "" for the highest, and for one that was wanted though a higher one holds."""
+    above = {higher: _lacks(host, higher) for higher in RUNGS[: RUNGS.index(rung)]}
+    return "; ".join(f"no {higher} here ({why})" for higher, why in above.items()) if all(above.values()) else ""
+
+
+def _lacks(host: Host, rung: str) -> str:
+    """Why a rung does not hold here, "" where it does."""
+    match rung:
+        case "namespaces":
+            why = {"user namespaces": host.namespaces, "mounts": host.mounts}
+            return "; ".join(f"{what}: {said}" for what, said in why.items() if said)
+        case "bubblewrap":
+            return "" if host.bubblewrap else "no bwrap that starts here is in the PATH"
+    return "" if host.landlock_abi else "the kernel has no Landlock, or it is switched off"
 
 
 def find_marks(placed: PlacedPolicy, facts: Facts) -> tuple[Mark, ...]:
@@ -105,6 +133,7 @@ def find_marks(placed: PlacedPolicy, facts: Facts) -> tuple[Mark, ...]:
     for entry in tree.named.values():
         entries.setdefault(components(entry.path), entry)
     marks: dict[tuple[str, ...], Mark] = {}
+    root = placed.access(())[0]  # by itself: "/" need not be among what was looked at
     for parts in sorted(entries, key=lambda parts: (len(parts), parts)):
         access, rule = placed.access(parts)
         entry = entries[parts]
@@ -113,7 +142,7 @@ def find_marks(placed: PlacedPolicy, facts: Facts) -> tuple[Mark, ...]:
                 raise _missing_root(join(parts), rule)
             continue
         named_private = access == PRIVATE and entry.kind == DIRECTORY  # an own directory inside another, as /run/user/1000 in /run
-        if _class(access) != _class(_around(marks, parts)) or (access == PROTECT and entry.kind == LINK) or named_private:
+        if _class(access) != _class(_around(marks, parts, root)) or (access == PROTECT and entry.kind == LINK) or named_private:
             marks[parts] = Mark(parts, access, entry, rule)
     return tuple(marks.values())
 
@@ -124,11 +153,11 @@ def _missing_root(path: str, rule: Rule) -> PolicyError:
     return PolicyError(f"can't make {path} writable: it does not exist", file=origin.file, line=origin.line, column=origin.column, hint=hint)
 
 
-def _around(marks: dict[tuple[str, ...], Mark], parts: tuple[str, ...]) -> str:
+def _around(marks: dict[tuple[str, ...], Mark], parts: tuple[str, ...], root: str) -> str:
     for depth in range(len(parts) - 1, -1, -1):
         if parts[:depth] in marks:
             return marks[parts[:depth]].access
-    return HIDE
+    return root if parts else HIDE
 
 
 def _class(access: str) -> str:
@@ -139,10 +168,10 @@ def _surroundings(placed: PlacedPolicy, host: Host, rung: str, *, network: bool)
     """What is the same for every command: namespaces, root, devices, /proc."""
     if rung == LANDLOCK:
         return []
-    fresh = not host.proc
+    fresh = rung == BUBBLEWRAP or not host.proc  # a bwrap that starts has mounted one
     readable = placed.access(())[0] != HIDE
     steps: list[Step] = [
-        Namespaces(network, fresh, "every child is inside, sees only the sandbox's processes, and dies with it"),
+        Namespaces(network, fresh, "every child is inside, sees only the sandbox's processes, and dies with it" if fresh else _SHARED_PIDS),
         Root("host" if readable else "empty", "read broadly: the host's files, none of them writable, no set-user-id, no devices"),
     ]
     disk = placed.policy.setting("limits.disk")
@@ -150,7 +179,7 @@ def _surroundings(placed: PlacedPolicy, host: Host, rung: str, *, network: bool)
     if network:
         steps.append(Loopback("servers and clients inside talk to each other; there is no other interface"))
     steps.append(Devices("the devices programs need, a terminal namespace of its own, shared memory"))
-    why = "only the sandbox's processes; kernel settings can't be written, also by root"
+    why = ("only the sandbox's processes" if fresh else "read-only, the outer one") + "; kernel settings can't be written, also by root"
     steps.append(Proc(fresh, PROC_READ_ONLY, PROC_MASKED, why))
     return steps
 
@@ -161,6 +190,10 @@ def _mounts(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...]) -> list
     accesses = {mark.parts: mark.access for mark in marks}
     hollow = {mark.parts[:depth] for mark in marks for depth in range(len(mark.parts))}
     steps = [step for mark in marks if (step := _mount(mark, accesses, empty_root=empty_root, hollow=mark.parts in hollow))]
+    if facts.host.overlay:  # the host's files, none of them writable, are nearer to what is meant than a start refused
+        steps = [Bind(step.path, False, step.why, step.rule) if isinstance(step, Scratch) else step for step in steps]
+    if facts.host.wsl == 2 and placed.access(components(WSL_SOCKETS))[0] not in (HIDE, PRIVATE):
+        steps.append(Mask(WSL_SOCKETS, "dir", "Windows programs, which nothing here could stop, are started through it"))
     for path in facts.tree.fifos:
         steps.append(Mask(path, "file", "a FIFO of the host: a reader outside would hear what is written into it"))
     return steps
@@ -170,19 +203,21 @@ def _mount(mark: Mark, accesses: dict[tuple[str, ...], str], *, empty_root: bool
     if not mark.parts:
         return None  # the root itself is the Root step
     rule, why = (str(mark.rule), mark.rule.reason or str(mark.rule)) if mark.rule else ("", "nothing grants it")
-    above = {accesses.get(mark.parts[:depth]) for depth in range(1, len(mark.parts))}
-    covered = empty_root or bool(above & {HIDE, PRIVATE, SCRATCH})
+    above = next((accesses[mark.parts[:depth]] for depth in range(len(mark.parts) - 1, 0, -1) if mark.parts[:depth] in accesses), None)
+    covered = above in (HIDE, PRIVATE, SCRATCH) or (above is None and empty_root)
     kind = "dir" if mark.entry.kind == DIRECTORY else "file"
     match mark.access:
         case _ if mark.entry.kind == LINK:
             # What it leads to has a mark of its own (aliases); the link is pinned where the sandbox could replace it.
-            return Bind(mark.path, False, why, rule, link=True, covered=covered) if mark.access in (PROTECT, READ) else None
+            return Bind(mark.path, False, why, rule, link=True, covered=covered) if mark.access != WRITE else None
         case "hide":
             return Mask(mark.path, kind, why, rule, hollow=hollow)
+        case "private" if kind == "file":  # a single file can be neither private nor a layer: less is given, never the host's own
+            return Mask(mark.path, kind, why, rule)
         case "private":
-            return Private(mark.path, _private_mode(mark.path), why, rule) if kind == "dir" else None
-        case "scratch":
-            return Scratch(mark.path, why, rule) if kind == "dir" else None
+            return Private(mark.path, _private_mode(mark.path), why, rule)
+        case "scratch" if kind == "dir":
+            return Scratch(mark.path, why, rule)
         case access:
             return Bind(mark.path, access == WRITE, why, rule, covered=covered)
 
@@ -198,7 +233,7 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
     host = facts.host
     roots = tuple(mark.path for mark in marks if mark.access == WRITE and mark.entry.kind == DIRECTORY)
     rules = placed.below(tuple(components(root) for root in roots)) if roots else ()
-    mediated = bool(roots) and not host.notify
+    mediated = not host.notify
     steps: list[Step] = []
     if mediated:
         never = tuple((f"{root.rstrip('/')}/{NEVER_CREATED}", PROTECT) for root in roots)
@@ -206,21 +241,43 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
         pinned |= {text for stratum in rules for text, access in stratum if access == PROTECT and not is_glob(text)}
         sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
         why = "protected names can't come into being; sockets made outside can't be reached"
-        steps.append(Mediate(roots, (*rules, never), tuple(sorted(pinned)), sockets, why))
+        steps.append(Mediate(roots, (*_of_new_names(placed, rules, roots), never), tuple(sorted(pinned)), sockets, why))
     if rung == NAMESPACES:
         hidden = facts.tree.watched
         why = "a hidden file that the host replaces or creates meanwhile is masked again"
-        steps.append(Watch(roots, rules, hidden, why))
+        steps.append(Watch(roots, rules, hidden, facts.tree.secrets, why))
     steps.append(Lock(_rlimits(placed), "no capabilities, no way to regain any, limits of the policy"))
-    allowed = _landlock_rules(marks, readable=placed.access(())[0] != HIDE, mediated=mediated)
-    unconfined = rung != LANDLOCK or not network
-    steps.append(Landlock(allowed, host.landlock_abi, unconfined, "a second wall that needs no mount, and the one that forbids creating names"))
+    if host.landlock_abi:
+        allowed = _landlock_rules(marks, rung, readable=placed.access(())[0] != HIDE, mediated=mediated)
+        unconfined = rung != LANDLOCK or not network
+        why = "a second wall that needs no mount, and the one that forbids creating names"
+        steps.append(Landlock(allowed, host.landlock_abi, unconfined, why))
     reach = "none" if network else "open"
     filtered = "refused" if rung == LANDLOCK and network else reach
     steps.append(Seccomp("command", filtered, mediated, "system calls that reach round the other walls are refused"))
-    if rung != LANDLOCK:
-        steps.append(Seccomp("init", filtered, False, "init itself needs few calls once the command runs"))
+    steps.append(Seccomp("init", filtered, False, "init itself needs few calls once the command runs"))
     return steps
+
+
+def _of_new_names(placed: PlacedPolicy, rules: tuple[NodeRules, ...], roots: tuple[str, ...]) -> tuple[NodeRules, ...]:
+    """The rules as they hold for a name that does not exist yet: what is not to be written on the host can't come into being.
+
+    A missing path can't be made private, scratch or read-only by a mount, so to create it would write on the host after all.
+    Reading rules of a stratum without a list for writing say nothing on writing, as in ``policy.decide``.
+    """
+    inside = [components(root) for root in roots]
+
+    def refused(text: str, access: str) -> bool:
+        parts = components(text)
+        below = is_glob(text) or any(parts[: len(root)] == root and len(parts) > len(root) for root in inside)
+        return below and access in (PRIVATE, READ, SCRATCH)
+
+    out = []
+    for stratum, ordered in zip(placed.strata, rules):
+        silent = "files.write" not in stratum.stratum.closed
+        kept = [(text, access) for text, access in ordered if not (silent and access == READ)]
+        out.append(tuple((text, PROTECT if refused(text, access) else access) for text, access in kept))
+    return tuple(out)
 
 
 def _rlimits(placed: PlacedPolicy) -> dict[str, int]:
@@ -232,15 +289,20 @@ def _rlimits(placed: PlacedPolicy) -> dict[str, int]:
     return out
 
 
-def _landlock_rules(marks: tuple[Mark, ...], *, readable: bool, mediated: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _landlock_rules(marks: tuple[Mark, ...], rung: str, *, readable: bool, mediated: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
     writable = landlock.WRITE_IN_PLACE if mediated else landlock.FULL
-    rules = [("/", landlock.READ if readable else ("read_dir",)), ("/dev", landlock.FULL), ("/proc", (*landlock.READ, "write_file"))]
-    granted = {WRITE: writable, PRIVATE: landlock.FULL, SCRATCH: landlock.FULL}
+    if rung == LANDLOCK:  # every path is the host's own: what would be private or scratch stays as it is there
+        rules: list[tuple[str, tuple[str, ...]]] = [("/", landlock.READ)] if readable else []
+        rules += [("/proc", landlock.READ), *((path, ("read_file", "write_file", "ioctl_dev")) for path in PLAIN_DEVICES)]
+        granted: dict[str, tuple[str, ...]] = {WRITE: writable}
+    else:
+        rules = [("/", landlock.READ if readable else ("read_dir",)), ("/dev", landlock.FULL), ("/proc", (*landlock.READ, "write_file"))]
+        granted = {WRITE: writable, PRIVATE: landlock.FULL, SCRATCH: landlock.FULL}
     for mark in marks:
         if not mark.parts or mark.entry.kind == LINK:
             continue
-        if mark.access in granted:
+        if mark.access in granted and (mark.access == WRITE or mark.entry.kind == DIRECTORY):  # a single file gets less, see _mount
             rules.append((mark.path, granted[mark.access]))
-        elif mark.access in (READ, PROTECT) and not readable:
+        elif mark.access in (READ, PROTECT, SCRATCH) and not readable:
             rules.append((mark.path, landlock.READ))
     return tuple(rules)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from houseroom.errors import CannotEnforce
-from houseroom.plan import landlock
 from houseroom.plan import steps as plan
 from houseroom.plan.steps import Covered
-from houseroom.policy.model import HIDE, PROTECT, SCRATCH
+from houseroom.policy.model import HIDE, PRIVATE, PROTECT, READ, SCRATCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from houseroom.plan.facts import Facts
+    from houseroom.plan.facts import Facts, Host
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.model import Rule
 
 ENFORCED, PARTLY, MISSING = "enforced", "partly", "missing"
 
 _MOUNT, _LANDLOCK, _SECCOMP, _INIT = "read-only mount namespace", "Landlock", "seccomp", "calls carried out by init"
+_NOT_HANDED = "calls can't be handed to init (seccomp user notification)"
+_RACE = "a program that changes a call's arguments while init reads them can create protected names: no Landlock"
+
+# What a rule of the floor asks of the rows: a reachable socket of the host is a way out of the network's rule, and of most others.
+_MEANS = {"network": ("network", "sockets"), "network.reach": ("network", "sockets"), "git": ("files.protect",)}
+
+
+class Accepted(Covered):
+    """A row that falls short of the floor and that a person accepted by its name."""
+
+    accepted: bool = True
 
 
 def cover(placed: PlacedPolicy, facts: Facts, rung: str, steps: tuple[plan.Step, ...]) -> tuple[Covered, ...]:
@@ -29,62 +39,119 @@ def cover(placed: PlacedPolicy, facts: Facts, rung: str, steps: tuple[plan.Step,
 
 def _with_namespaces(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, ...]) -> Iterable[Covered]:
     host, tree = facts.host, facts.tree
-    lost = landlock.lacks(host.landlock_abi)
-    yield _row("files.read", (_MOUNT, _LANDLOCK))
-    yield _row("files.write", (_MOUNT, _LANDLOCK), lost)
-    mediated = any(isinstance(step, plan.Mediate) for step in steps)
+    wall = (_LANDLOCK,) if host.landlock_abi else ()
+    yield _row("files.read", (_MOUNT, *wall))
+    yield _row("files.write", (_MOUNT, *wall))
+    mediated = _mediated(steps)
     writable = any(isinstance(step, plan.Bind) and step.write for step in steps)
     if _uses(placed, PROTECT):
-        if mediated or not writable:
-            yield _row("files.protect", ("read-only bind mounts", _INIT, _LANDLOCK))
+        if not writable:
+            yield _row("files.protect", (_MOUNT, *wall))
+        elif mediated:
+            yield _row("files.protect", ("read-only bind mounts", _INIT, *wall), () if wall else (_RACE,))
         else:
-            yield _row("files.protect", ("read-only bind mounts",), (f"names that do not exist yet can be created: {host.notify}",))
+            yield _row("files.protect", ("read-only bind mounts",), (f"names that do not exist yet can be created: {_NOT_HANDED}: {host.notify}",))
     if _uses(placed, HIDE):
         yield _row("files.hide", ("empty masks", "watched with inotify"), tree.incomplete)
     if _uses(placed, SCRATCH):
         lost_layers = (f"read-only instead: overlayfs said {host.overlay}",) if host.overlay else ()
         yield _row("files.scratch", ("overlayfs on a private tmpfs",), lost_layers)
-    if mediated or not writable:
-        yield _row("sockets", (_INIT, _SECCOMP), ("told apart by unix_diag, which is missing: " + host.sock_diag,) if host.sock_diag else ())
+    if mediated:
+        yield _row("sockets", (_INIT, _SECCOMP))
     else:
-        yield Covered("sockets", MISSING, (), ("Unix sockets of the host can be connected to by path",))
+        yield Covered("sockets", MISSING, (), (f"Unix sockets of the host can be connected to by path: {_NOT_HANDED}: {host.notify}",))
     yield from _always(placed)
     if any(isinstance(step, plan.Namespaces) and step.network for step in steps):
         yield _row("network", ("empty network namespace", _SECCOMP))
-    yield _row("processes", ("pid and ipc namespaces", _LANDLOCK, _SECCOMP), (f"processes outside can be seen: /proc: {host.proc}",) if host.proc else ())
+    if any(isinstance(step, plan.Namespaces) and step.pid for step in steps):
+        yield _row("processes", ("pid and ipc namespaces", *wall, _SECCOMP))
+    else:
+        lost = (f"processes outside, and their arguments, can be seen: a fresh /proc can't be mounted: {host.proc}",)
+        yield _row("processes", ("ipc namespace", *wall, _SECCOMP, "init ends all below it"), (*lost, *_lost_with_pids(host)))
     yield from _limits(placed, host.uid)
 
 
 def _with_bubblewrap(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, ...]) -> Iterable[Covered]:
+    replaced = "that the host replaces meanwhile"
+    links = any(isinstance(step, plan.Bind) and step.link for step in steps)
+    losses = {
+        "files.protect": (f"a protected file {replaced} can be written", *(("a protected symbolic link can be removed",) if links else ())),
+        "files.hide": (f"a hidden file {replaced} shows, and so does one that the host creates",),
+        "files.scratch": ("it starts empty: what the host has there is not seen",),
+        "sockets": ("a FIFO that the host makes meanwhile can be written",),
+        "limits.disk": ("each private directory may take as much",),
+    }
+    writable = any(isinstance(step, plan.Bind) and step.write for step in steps)
     for row in _with_namespaces(placed, facts, steps):
-        if row.rule == "files.hide":
-            yield Covered(row.rule, PARTLY, ("empty masks by bubblewrap",), (*row.loses, "a hidden file that the host replaces meanwhile shows"))
-        elif row.rule == "files.scratch":
-            yield Covered(row.rule, PARTLY, ("private tmpfs by bubblewrap",), ("caches start empty",))
+        lost = losses.get(row.rule, ()) if writable or row.rule not in ("files.protect", "sockets") else ()
+        by = tuple({"watched with inotify": "made by bubblewrap", "overlayfs on a private tmpfs": "private tmpfs"}.get(way, way) for way in row.by)
+        if row.rule == "files.scratch":
+            yield Covered(row.rule, PARTLY, by, lost)
+        else:
+            yield Covered(row.rule, PARTLY if lost and row.state == ENFORCED else row.state, by, (*row.loses, *lost))
+
+
+def _with_landlock(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, ...]) -> Iterable[Covered]:
+    host = facts.host
+    abi, mediated = host.landlock_abi, _mediated(steps)
+    readable = placed.access(())[0] != HIDE
+    yield _row("files.read", (_LANDLOCK,), () if readable else ("names, sizes and times of files that may not be read can be asked for",))
+    lost = ["modes, owners, times and attributes of files outside the writable roots can be changed"]
+    if any(access in (READ, PROTECT) for access in _inside_roots(placed)):
+        lost.append("what is read-only inside a writable directory can be written")
+    if abi < 3:
+        lost.append("truncate(2) empties files that may not be written (needs Linux 6.2)")
+    if abi < 5:
+        lost.append("ioctl(2) on devices is not governed (needs Linux 6.10)")
+    yield Covered("files.write", PARTLY, (_LANDLOCK,), tuple(lost))
+    if _uses(placed, PROTECT):
+        if mediated:
+            yield Covered("files.protect", PARTLY, (_INIT, _LANDLOCK), ("what exists can be written and removed; only missing names can't be created",))
+        else:
+            yield Covered("files.protect", MISSING, (), (f"Landlock can't take a path out of a writable directory, nor a name: {_NOT_HANDED}: {host.notify}",))
+    if _uses(placed, HIDE):
+        yield Covered("files.hide", MISSING, (), ("Landlock can't take a path out of a readable directory",))
+    if _uses(placed, PRIVATE):
+        shared = "the host's files there can be read; only the directory that TMPDIR names can be written"
+        yield Covered("files.private", PARTLY, (_LANDLOCK, "a directory of the sandbox's own, named by TMPDIR"), (shared,))
+    if _uses(placed, SCRATCH):
+        yield Covered("files.scratch", PARTLY, (_LANDLOCK,), ("read-only instead",))
+    if mediated:
+        yield _row("sockets", (_INIT, _SECCOMP), ("FIFOs of the host in the writable directories can be written",))
+    else:
+        yield Covered("sockets", MISSING, (), (f"Unix sockets of the host can be connected to by path: {_NOT_HANDED}: {host.notify}",))
+    yield from _always(placed)
+    setting = placed.policy.setting("network.reach")
+    if setting is None or setting.value == "none":
+        yield _row("network", (_SECCOMP,))
+    seen = ("processes outside, and their arguments, can be seen", "System V IPC and POSIX message queues reach processes outside")
+    yield Covered("processes", PARTLY, (_LANDLOCK, _SECCOMP, "init ends all below it"), (*seen, *_lost_with_pids(host)))
+    for row in _limits(placed, host.uid):
+        if row.rule == "limits.processes":
+            yield Covered(row.rule, PARTLY, row.by, (*row.loses, "the user's processes outside are counted with them"))
+        elif row.rule == "limits.disk":
+            yield Covered(row.rule, MISSING, (), ("there is no private tmpfs that could be limited",))
         else:
             yield row
 
 
-def _with_landlock(placed: PlacedPolicy, facts: Facts, _steps: tuple[plan.Step, ...]) -> Iterable[Covered]:
-    yield _row("files.read", (_LANDLOCK,))
-    metadata = "modes, owners, times and attributes of files outside the writable roots can be changed"
-    yield Covered("files.write", PARTLY, (_LANDLOCK,), (metadata, *landlock.lacks(facts.host.landlock_abi)))
-    if _uses(placed, PROTECT):
-        yield Covered("files.protect", MISSING, (), ("Landlock can't take a path out of a writable directory",))
-    if _uses(placed, HIDE):
-        yield Covered("files.hide", MISSING, (), ("Landlock can't take a path out of a readable directory",))
-    if _uses(placed, SCRATCH):
-        yield Covered("files.scratch", PARTLY, (_LANDLOCK,), ("read-only instead",))
-    yield Covered("sockets", PARTLY, (_LANDLOCK, _SECCOMP), ("Unix sockets of the host can be connected to by path",))
-    yield from _always(placed)
-    setting = placed.policy.setting("network.reach")
-    if setting is None or setting.value == "none":
-        yield _row("network", (_SECCOMP,), ())
-    yield Covered("processes", PARTLY, (_LANDLOCK,), ("processes outside can be seen", "a process that leaves its parent outlives the command"))
-    yield from _limits(placed, facts.host.uid)
-
-
 _LADDER = {"namespaces": _with_namespaces, "bubblewrap": _with_bubblewrap, "landlock": _with_landlock}
+
+
+def _lost_with_pids(host: Host) -> tuple[str, ...]:
+    """What follows from sharing process ids with the host."""
+    orphans = "what runs inside goes on if init itself is killed"
+    return (orphans,) if host.landlock_abi >= 6 else ("signals reach the user's processes outside, and init (needs Linux 6.12)", orphans)
+
+
+def _mediated(steps: tuple[plan.Step, ...]) -> bool:
+    return any(isinstance(step, plan.Mediate) for step in steps)
+
+
+def _inside_roots(placed: PlacedPolicy) -> Iterable[str]:
+    """The access of every literal path below a writable root."""
+    roots = placed.writable()
+    return (placed.access(parts)[0] for parts in placed.literals() if any(parts[: len(root)] == root for root in roots))
 
 
 def _always(placed: PlacedPolicy) -> Iterable[Covered]:
@@ -113,13 +180,33 @@ def _uses(placed: PlacedPolicy, access: str) -> bool:
     return any(rule.key == key for stratum in placed.policy.strata for rule in stratum.rules)
 
 
-def require(coverage: tuple[Covered, ...], floor: tuple[Rule, ...], accepted: tuple[str, ...]) -> None:
-    """Raise CannotEnforce if a rule of the floor is not wholly enforced and was not accepted by name."""
-    rows = {row.rule: row for row in coverage}
-    short = [rows[rule.subject] for rule in floor if rule.subject in rows and rows[rule.subject].state != ENFORCED]
-    missing = tuple(row.rule for row in short if row.rule not in accepted)
-    if missing:
-        reasons = "; ".join(f"{row.rule}: {', '.join(row.loses) or 'no mechanism here'}" for row in short if row.rule in missing)
+def require(
+    coverage: tuple[Covered, ...], floor: tuple[Rule, ...], accepted: tuple[str, ...], because: str = ""
+) -> tuple[Covered, ...]:
+    """The rows, those marked that fall short of the floor and were accepted by name. Raises CannotEnforce for any other.
+
+    ``because`` is why the plan does not stand on a higher rung.
+    """
+    rows: list[Covered] = []
+    short: list[Covered] = []
+    for row in coverage:
+        wanted = row.state != ENFORCED and any(_asks(rule.subject, row.rule) for rule in floor)
+        if wanted and any(_asks(name, row.rule) for name in accepted):
+            row = Accepted(*row.values())
+        elif wanted:
+            short.append(row)
+        rows.append(row)
+    if short:
+        missing = tuple(row.rule for row in short)
+        lost = [", ".join(row.loses) or "no mechanism here" for row in short]
+        reasons = lost[0] if len(short) == 1 else "; ".join(f"{row.rule}: {why}" for row, why in zip(short, lost))
+        reasons = f"{because}. So {reasons}" if because else reasons
         accept = " ".join(f"--accept {rule}" for rule in missing)
         hint = f"`houseroom doctor` shows what to change on this host. To run without: houseroom run {accept} -- …"
         raise CannotEnforce(missing, reasons, hint)
+    return tuple(rows)
+
+
+def _asks(subject: str, rule: str) -> bool:
+    """Whether a rule's name, or that of its whole section, means this row."""
+    return rule in _MEANS.get(subject, (subject,)) or rule[: len(subject) + 1] == subject + "."

@@ -45,7 +45,8 @@ class Tree(Record):
     """What was found of the paths the policy speaks about.
 
     ``named``: for each literal path of a rule that exists, or that must, what is there now. ``found``: matches of patterns with wildcards inside
-    the writable roots. ``watched``: literal paths outside them whose parent exists, so that they can appear. ``fifos``: FIFOs there, which no mount stops from being written. ``gitfiles``: files called .git. ``aliases``: further paths of the
+    the writable roots. ``watched``: literal paths outside them whose parent exists, so that they can appear. ``fifos``: FIFOs there, which no mount stops from being written. ``gitfiles``: files called .git. ``secrets``: device and inode
+    of hidden files, by which a further name of them is known. ``aliases``: further paths of the
     same files: link targets, resolved parents, hard links. ``incomplete`` says where the search could not look.
     """
 
@@ -54,6 +55,7 @@ class Tree(Record):
     watched: tuple[str, ...] = ()
     fifos: tuple[str, ...] = ()
     gitfiles: tuple[str, ...] = ()
+    secrets: tuple[tuple[int, int], ...] = ()
     aliases: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {}
     incomplete: tuple[str, ...] = ()
 

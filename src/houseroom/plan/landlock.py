@@ -35,11 +35,10 @@ RIGHTS: tuple[tuple[str, str, int, int, str], ...] = (  # kind, name, bit, since
 
 READ = ("execute", "read_file", "read_dir")
 
-# Everything but new names, which init makes after looking at them. A socket's name comes from bind(2), which init doesn't
-# carry out, and a socket is nothing that anybody executes or reads as settings.
-WRITE_IN_PLACE = (*READ, "write_file", "truncate", "ioctl_dev", "remove_dir", "remove_file", "make_sock")
+# Everything but new names, which init makes after looking at them.
+WRITE_IN_PLACE = (*READ, "write_file", "truncate", "ioctl_dev", "remove_dir", "remove_file")
 
-FULL = (*WRITE_IN_PLACE, "make_reg", "make_dir", "make_sym", "make_fifo", "make_char", "make_block", "refer")
+FULL = (*WRITE_IN_PLACE, "make_sock", "make_reg", "make_dir", "make_sym", "make_fifo", "make_char", "make_block", "refer")
 
 ON_FILES = ("execute", "write_file", "read_file", "truncate", "ioctl_dev")  # all that a rule on something not a directory may hold
 
@@ -74,6 +73,13 @@ def bits(names: tuple[str, ...], abi: int) -> int:
         if since <= abi:
             mask |= bit
     return mask
+
+
+def for_init(rules: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """A command's rules as init's own, for a rung without mounts: new names too, which init makes on the command's behalf,
+    and still nowhere else. init enters its domain before the command's process is born, whose own is then nested in it.
+    """
+    return tuple((path, FULL if names == WRITE_IN_PLACE else names) for path, names in rules)
 
 
 def lacks(abi: int) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ def _lock(step: plan.Mediate | plan.Watch | plan.Lock | plan.Landlock | plan.Sec
         case plan.Mediate(roots, rules, pinned, sockets, why):
             lists = (*_items("below", roots), *_voices(rules), *_items("pin", pinned), *_items("socket", sockets))
             return Line("mediate", "", "new names, connections", why, lists)
-        case plan.Watch(roots, rules, hidden, why):
+        case plan.Watch(roots, rules, hidden, secrets, why):
             return Line("watch", "", "names that appear", why, (*_items("below", roots), *_voices(rules), *_items("hide", hidden)))
         case plan.Lock(rlimits, why):
             limits = tuple(("at most", f"{value} {name}") for name, value in rlimits.items())
@@ -158,9 +158,10 @@ def _table(lines: Sequence[Line]) -> str:
 def _coverage(rows: Sequence[plan.Covered]) -> str:
     if not rows:
         return "  nothing\n"
-    rule, state = max(len(row.rule) for row in rows), max(len(row.state) for row in rows)
+    states = [f"{row.state}, accepted" if getattr(row, "accepted", False) else row.state for row in rows]
+    rule, state = max(len(row.rule) for row in rows), max(map(len, states))
     out = []
-    for row in rows:
-        out.append(f"  {row.rule:{rule}}  {row.state:{state}}  {', '.join(row.by) or 'by nothing'}")
+    for row, said in zip(rows, states):
+        out.append(f"  {row.rule:{rule}}  {said:{state}}  {', '.join(row.by) or 'by nothing'}")
         out += [f"  {'':{rule}}  {'':{state}}  not stopped: {lost}" for lost in row.loses]
     return "\n".join(out) + "\n"

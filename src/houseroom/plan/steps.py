@@ -148,12 +148,13 @@ class Watch(Step):
     """What init watches, and masks or pins again when the host replaces or creates it.
 
     ``rules`` as in Mediate, for the writable ``roots``, every directory of which is watched; ``hidden`` are single paths
-    elsewhere.
+    elsewhere; ``secrets`` are device and inode of hidden files, which the host may give a further name.
     """
 
     roots: tuple[str, ...]
     rules: tuple[tuple[tuple[str, str], ...], ...]
     hidden: tuple[str, ...]
+    secrets: tuple[tuple[int, int], ...]
     why: str
 
 

@@ -184,7 +184,7 @@ class PlacedPolicy:
         """
         for stratum in self.strata:
             for parts, others in aliases.items():
-                rule = stratum.at(parts)
+                rule = stratum.at(parts) or stratum.governing(parts)  # a file in a hidden directory is hidden by that
                 if rule is None:
                     continue
                 grants = RANK[rule.access] > RANK[PROTECT] or rule.access == PRIVATE

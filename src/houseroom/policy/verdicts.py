@@ -7,7 +7,7 @@ mount on that directory, and below a missing one nothing can be made.
 from __future__ import annotations
 
 from houseroom.policy.model import HIDE, PROTECT, RANK
-from houseroom.policy.pattern import ANY, Pattern, components, is_glob
+from houseroom.policy.pattern import ANY, Pattern, components, is_glob, matches_name
 
 REFUSED = (HIDE, PROTECT)
 
@@ -20,7 +20,11 @@ class Verdicts:
         refusing = [pattern for stratum in self.strata for pattern, access in stratum if access in REFUSED]
         last = [pattern.parts[-1] for pattern in refusing if pattern.parts]
         self.names = frozenset(part for part in last if not is_glob(part))
-        self.globs = [Pattern((part,)) for part in sorted({part for part in last if is_glob(part)})]
+        self.globs = sorted({part for part in last if is_glob(part)})
+        # A walk asks this of every name in a tree: what begins and ends like none of the globs is told apart without a loop.
+        heads = {part: _literal_head(part) for part in self.globs}
+        self.heads = tuple(head for head in heads.values() if head)
+        self.tails = tuple(_literal_head(part[::-1])[::-1] for part, head in heads.items() if not head)
         # Directories that a pattern with wildcards must pass through: .github of **/.github/workflows.
         self.ways = [
             Pattern(pattern.parts[:at])
@@ -31,7 +35,9 @@ class Verdicts:
 
     def suspicious(self, name: str) -> bool:
         """Whether some refusing rule could end in this name."""
-        return name in self.names or any(glob.matches((name,)) for glob in self.globs)
+        if name in self.names:
+            return True
+        return (name.startswith(self.heads) or name.endswith(self.tails)) and any(matches_name(glob, name) for glob in self.globs)
 
     def access(self, parts: tuple[str, ...]) -> str | None:
         """The narrowest of hide and protect that a stratum's deciding rule says of exactly this path, else None."""
@@ -42,3 +48,8 @@ class Verdicts:
     def leads(self, parts: tuple[str, ...]) -> bool:
         """Whether a path is on the way to something that a rule with wildcards refuses."""
         return any(way.matches(parts) for way in self.ways)
+
+
+def _literal_head(glob: str) -> str:
+    """What stands before the first wildcard."""
+    return glob[: min(at for at in (glob.find("*"), glob.find("?"), len(glob)) if at >= 0)]

@@ -1,47 +1,75 @@
-"""The environment a command gets: the caller's, without what looks like a secret and with what the sandbox needs."""
+"""The environment a command gets: the caller's, without what looks like a secret and with what the sandbox needs.
+
+The policy's word on names is taken first and kept as plain data, so that the next start need not ask the policy again.
+"""
 
 from __future__ import annotations
 
 import os
 
-from houseroom.policy import caches
-from houseroom.policy.decide import Allow, PlacedPolicy, Variable, decide
-from houseroom.policy.model import PRIVATE
-from houseroom.policy.pattern import components
-from houseroom.policy.variables import value_looks_secret
+from houseroom.policy.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from houseroom.policy.decide import PlacedPolicy
+
+WITHHELD, BY_VALUE, PASSED = 0, 1, 2
 
 
-def build(placed: PlacedPolicy, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes], tuple[str, ...]]:
-    """The command's environment and the names that were withheld.
+class Choice(Record):
+    """What the policy says of variables. ``names``: withheld, passed on purpose, or passed unless the value is a secret.
 
-    A variable is withheld by its name (the policy) or because its value is recognisably a credential, unless it was passed
-    on purpose. TMPDIR points to the private temporary directory; cache variables to it where the cache does not exist.
+    ``tmp`` is the private temporary directory, "" where the host's is used; ``redirects`` point tools whose cache does
+    not exist to a directory in it.
     """
+
+    names: dict[str, int]
+    tmp: str = ""
+    redirects: tuple[tuple[str, str], ...] = ()
+
+
+def choose(placed: PlacedPolicy, names: Iterable[str]) -> Choice:
+    """The policy's word on these names."""
+    from houseroom.policy import caches
+    from houseroom.policy.decide import Allow, Variable, decide
+    from houseroom.policy.model import PRIVATE
+    from houseroom.policy.pattern import components
+
+    verdicts = {}
+    for name in names:
+        decision = decide(placed, Variable(name))
+        verdicts[name] = WITHHELD if not isinstance(decision, Allow) else PASSED if decision.why.rule else BY_VALUE
+    home, tmp = placed.places.home, placed.places.tmp
+    private = tmp if placed.access(components(tmp))[0] == PRIVATE else ""
+    redirects = []
+    for path, variable, _reason in caches.CACHES if private else ():
+        if variable and not os.path.isdir(home + path[1:]):
+            redirects.append((variable, f"{tmp}/{path.rpartition('/')[2].lstrip('.')}"))
+    return Choice(verdicts, private, tuple(redirects))
+
+
+def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes], tuple[str, ...]]:
+    """The command's environment and the names that were withheld. Raises KeyError for a name the choice doesn't have.
+
+    A variable is withheld by its name, or because its value is recognisably a credential, unless it was passed on purpose.
+    """
+    from houseroom.policy.variables import value_looks_secret
+
     given, withheld = {}, []
     for raw_name, value in environ.items():
         name = os.fsdecode(raw_name)
-        decision = decide(placed, Variable(name))
-        passed = isinstance(decision, Allow) and decision.why.rule is not None
-        if isinstance(decision, Allow) and (passed or not value_looks_secret(os.fsdecode(value))):
+        verdict = choice.names[name]
+        if verdict == PASSED or (verdict == BY_VALUE and not value_looks_secret(os.fsdecode(value))):
             given[raw_name] = value
         else:
             withheld.append(name)
-    if placed.access(components(placed.places.tmp))[0] == PRIVATE:
-        for name in (b"TMPDIR", b"TEMP", b"TMP"):
-            if name in given:
-                given[name] = os.fsencode(placed.places.tmp)
+    if choice.tmp:
+        for raw_name in (b"TMPDIR", b"TEMP", b"TMP"):
+            if raw_name in given:
+                given[raw_name] = os.fsencode(choice.tmp)
+    for name, path in choice.redirects:
+        given.setdefault(os.fsencode(name), os.fsencode(path))
     given[b"HOUSEROOM"] = b"1"
-    _redirect_missing_caches(placed, given)
     return given, tuple(withheld)
-
-
-def _redirect_missing_caches(placed: PlacedPolicy, given: dict[bytes, bytes]) -> None:
-    """A cache directory that does not exist can't be laid over: its tool is pointed to the private /tmp instead."""
-    for row in caches.CACHES:
-        name = row[2] if len(row) > 2 else ""
-        if name and name.encode() not in given and not os.path.isdir(placed.places.home + row[0][1:]):
-            given[name.encode()] = os.fsencode(f"{placed.places.tmp}/{row[0].rpartition('/')[2].lstrip('.')}")

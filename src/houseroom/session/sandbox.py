@@ -7,26 +7,38 @@ import os
 from houseroom.enforce.linux import scan
 from houseroom.enforce.linux.launch import Cradle, Ended
 from houseroom.errors import PolicyError
-from houseroom.plan.compile import compile_plan
-from houseroom.plan.coverage import require
 from houseroom.plan.facts import Facts
-from houseroom.policy.decide import PlacedPolicy
-from houseroom.policy.layers import refuse_unenforced
-from houseroom.policy import pattern
 from houseroom.policy.model import Places
-from houseroom.policy.pattern import components
-from houseroom.policy.presets import free_git, guards
 from houseroom.policy.record import Record
-from houseroom.session import environment
+from houseroom.session import environment, remembered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from houseroom.enforce.linux.command import Order
+    from houseroom.plan.questions import Questions
     from houseroom.plan.steps import Plan
-    from houseroom.policy.model import Policy, Stratum
+    from houseroom.policy.decide import PlacedPolicy
+    from houseroom.policy.model import Policy, Rule, Setting
 
 TIMED_OUT, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
+
+
+class Wish(Record):
+    """What the caller asks for on top of the policy files; see ``policy_files.load`` for the first three."""
+
+    profile: str | None = None
+    rules: tuple[Rule, ...] = ()
+    settings: dict[str, Setting] = {}
+    accept: tuple[str, ...] = ()
+    backend: str = ""
+
+    def plain(self) -> tuple[object, ...]:
+        """As plain values that compare equal for the same wish."""
+        rules = tuple((rule.key, rule.subject, rule.origin.layer) for rule in self.rules)
+        settings = tuple(sorted((key, setting.value) for key, setting in self.settings.items()))
+        return (self.profile, rules, settings, self.accept, self.backend)
 
 
 class Command(Record):
@@ -60,9 +72,23 @@ class Outcome(Record):
 class Prepared:
     """A policy made concrete on this host, with its init already waiting. Close it, or use it as a context manager."""
 
-    def __init__(self, policy: Policy, placed: PlacedPolicy, facts: Facts, plan: Plan, cradle: Cradle, environ: Mapping[bytes, bytes]):
-        self.policy, self.placed, self.facts, self.plan, self.cradle = policy, placed, facts, plan, cradle
-        self.environment, self.withheld = environment.build(placed, environ)
+    def __init__(self, policy: Policy, placed: PlacedPolicy, questions: Questions, facts: Facts, plan: Plan, cradle: Cradle):
+        self.policy, self.placed, self.questions, self.facts, self.plan, self.cradle = policy, placed, questions, facts, plan, cradle
+        self.seconds = _seconds(policy)
+        self.environment: dict[bytes, bytes] = {}
+        self.withheld: tuple[str, ...] = ()
+
+    def choose(self, environ: Mapping[bytes, bytes]) -> environment.Choice:
+        """Make the command's environment of the caller's."""
+        choice = environment.choose(self.placed, map(os.fsdecode, environ))
+        self.environment, self.withheld = environment.build(choice, environ)
+        return choice
+
+    def start(self, order: Order) -> Cradle:
+        """Give the command to the init that fits the plan."""
+        self.cradle = _fitting(self)
+        self.cradle.start(self.plan, order)
+        return self.cradle
 
     def close(self) -> None:
         """End the sandbox and everything in it."""
@@ -73,6 +99,18 @@ class Prepared:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Again:
+    """A remembered plan whose facts still hold, with its init already waiting."""
+
+    def __init__(self, cradle: Cradle, packed: dict[str, object], seconds: float | None, environment: dict[bytes, bytes], withheld: tuple[str, ...]):
+        self.cradle, self.packed, self.seconds, self.environment, self.withheld = cradle, packed, seconds, environment, withheld
+
+    def start(self, order: Order) -> Cradle:
+        """Give init the command."""
+        self.cradle.start_packed(self.packed, order)
+        return self.cradle
 
 
 def places(workspace: str | None) -> Places:
@@ -95,25 +133,37 @@ def places(workspace: str | None) -> Places:
     return Places(found, home, "/tmp", os.getuid())
 
 
-def place(policy: Policy, places: Places) -> PlacedPolicy:
-    """Tie a policy to this host's places, with what follows from its rules: git's mode, guards of further writable roots."""
-    mode = policy.setting("git.mode")
-    free = mode is not None and mode.value == "free"
-    strata = tuple(_completed(stratum, places, free=free) for stratum in policy.strata)
-    return PlacedPolicy(policy.with_(strata=strata), places)
+def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cradle) -> Prepared | Again:
+    """What ``run`` needs, from a remembered plan where one fits, else by reading the policy and deciding. Raises as ``prepare``.
+
+    ``cradle`` is an init that was begun already; it is the result's from here on.
+    """
+    key = remembered.key(places, wish.plain())
+    memory = remembered.recall(places, key)
+    if memory is not None:
+        again = _again(memory, environ, cradle)
+        if again is not None:
+            return again
+    from houseroom.session import policy_files
+
+    policy = policy_files.load(places, profile=wish.profile, session_rules=wish.rules, session_settings=wish.settings)
+    prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, environ=environ, cradle=cradle)
+    if _on_top(prepared):
+        kept = remembered.Memory(prepared.seconds, prepared.questions, prepared.choose(environ), ())
+        remembered.remember(places, key, kept, prepared.facts, prepared.plan)
+    return prepared
 
 
-def _completed(stratum: Stratum, places: Places, *, free: bool) -> Stratum:
-    inside = components(places.workspace)
-    roots = []
-    for rule in stratum.rules:
-        if rule.key == "files.write" and rule.origin.layer != "preset":
-            found = pattern.place(rule.subject, places)
-            if found.literal and found.parts[: len(inside)] != inside:
-                roots.append(rule.subject)
-    if roots:
-        stratum = stratum.with_(rules=(*stratum.rules, *(rule for root in roots for rule in guards(root))))
-    return free_git(stratum) if free else stratum
+def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cradle) -> Again | None:
+    tree = scan.look(memory.questions)
+    try:
+        given, withheld = environment.build(memory.choice, environ)
+    except KeyError:  # a variable that the policy was not asked about
+        return None
+    packed = memory.plan_for(Facts(cradle.host(), tree))
+    if packed is None:
+        return None
+    return Again(cradle, packed, memory.seconds, given, withheld)
 
 
 def prepare(
@@ -123,48 +173,72 @@ def prepare(
     accept: tuple[str, ...] = (),
     backend: str = "",
     environ: Mapping[bytes, bytes] = os.environb,
+    cradle: Cradle | None = None,
 ) -> Prepared:
     """Ask the host, make the plan, compare its coverage with the floor. Starts nothing but a waiting init.
 
-    Raises PolicyError, and CannotEnforce where the floor is not met and was not accepted by name.
+    ``cradle`` is an init that was begun already. Raises PolicyError, and CannotEnforce where the floor is not met and was not accepted by name.
     """
-    reach = policy.setting("network.reach")
-    cradle = Cradle(network=reach is None or reach.value == "none")
+    from houseroom.plan.compile import compile_plan, why_not_higher
+    from houseroom.plan.coverage import require
+    from houseroom.plan.questions import ask
+    from houseroom.policy.decide import PlacedPolicy
+    from houseroom.policy.layers import refuse_unenforced
+
+    cradle = cradle or Cradle()
     try:
         refuse_unenforced(policy, frozenset(accept))
-        placed = place(policy, places)
-        tree = scan.look(placed)
+        placed = PlacedPolicy(policy, places)
+        questions = ask(placed)
+        tree = scan.look(questions)
         placed.learn(tree.aliases)
         for path in tree.gitfiles:
             placed.protect(path, "a .git file says which directory is the repository")
-        facts = Facts(cradle.host(), tree)
+        facts = Facts(cradle.host(backend), tree)
         plan = compile_plan(placed, facts, rung=backend)
-        require(plan.coverage, policy.floor, accept)
-        return Prepared(policy, placed, facts, plan, cradle, environ)
+        plan = plan.with_(coverage=require(plan.coverage, policy.floor, accept, why_not_higher(facts.host, plan.rung)))
+        prepared = Prepared(policy, placed, questions, facts, plan, cradle)
+        prepared.choose(environ)
+        return prepared
     except BaseException:
         cradle.end()
         raise
 
 
-def run(prepared: Prepared, command: Command) -> Outcome:
+def run(start: Prepared | Again, command: Command) -> Outcome:
     """Run one command to its end, with the caller's standard streams. Raises SetupFailed where the kernel refused a step."""
-    cwd = command.cwd or os.getcwd()
-    order = {
+    order: Order = {
         "argv": [os.fsencode(part) for part in command.argv],
-        "environment": prepared.environment,
-        "cwd": os.fsencode(cwd),
+        "environment": start.environment,
+        "cwd": os.fsencode(command.cwd or os.getcwd()),
+        "steps": [],
+        "filters": {},
     }
-    cradle = prepared.cradle
     try:
-        cradle.start(prepared.plan, order)
+        cradle = start.start(order)
         cradle.ready()
         cradle.forward_signals()
-        ended = cradle.wait(_seconds(prepared.policy, command.time))
+        limits = [seconds for seconds in (start.seconds, command.time) if seconds is not None]
+        ended = cradle.wait(min(limits) if limits else None)
         if ended.kind != "timed-out":
             cradle.part()
     finally:
-        cradle.end()
+        start.cradle.end()
     return _outcome(ended, command)
+
+
+def _on_top(prepared: Prepared) -> bool:
+    """Whether the plan stands on the first cradle that was begun, the one for namespaces of our own."""
+    return prepared.plan.rung == "namespaces" and not prepared.facts.host.proc
+
+
+def _fitting(prepared: Prepared) -> Cradle:
+    """What was begun as the highest rung, or what the plan stands on instead."""
+    if _on_top(prepared):
+        return prepared.cradle
+    from houseroom.enforce.linux import lower
+
+    return lower.fitting(prepared.cradle, prepared.plan, prepared.facts.host)
 
 
 def _outcome(ended: Ended, command: Command) -> Outcome:
@@ -173,8 +247,6 @@ def _outcome(ended: Ended, command: Command) -> Outcome:
     return Outcome(ended.kind, ended.number)
 
 
-def _seconds(policy: Policy, given: float | None) -> float | None:
-    said = [setting.value for name in ("limits.time", "session.expires") if (setting := policy.setting(name))]
-    limits = [float(str(value)) for value in said] + ([given] if given is not None else [])
-    return min(limits) if limits else None
-
+def _seconds(policy: Policy) -> float | None:
+    said = [float(str(setting.value)) for name in ("limits.time", "session.expires") if (setting := policy.setting(name))]
+    return min(said) if said else None

@@ -11,15 +11,17 @@ import sys
 if __name__ == "__main__":  # started by its path: the package's parent is looked at last
     sys.path[:] = [*sys.path[1:], __file__.rsplit("/", 3)[0]] if sys.path[:1] == [os.path.dirname(__file__)] else [*sys.path, __file__.rsplit("/", 3)[0]]
 
+from houseroom.enforce.linux.launch import Cradle
 from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
-from houseroom.session import policy_files, request, sandbox
+from houseroom.session import request, sandbox
 
 
 def main(request_fd: int, answer_fd: int) -> int:
     """Run the request; the answer is an outcome or an error in parts, ``session.request`` has the form."""
     os.set_inheritable(answer_fd, False)
     try:
-        answer = serve(request.read(request_fd))
+        with Cradle() as cradle:
+            answer = serve(request.read(request_fd), cradle)
     except PolicyError as error:
         answer = ("policy", error.message, error.file, error.line, error.column, error.text, error.hint)
     except CannotEnforce as error:
@@ -30,14 +32,15 @@ def main(request_fd: int, answer_fd: int) -> int:
     return 0
 
 
-def serve(wanted: request.Request) -> tuple[object, ...]:
+def serve(wanted: request.Request, cradle: Cradle) -> tuple[object, ...]:
     """Run one command to its end."""
-    policy = wanted.policy or policy_files.load(
-        wanted.places, profile=wanted.profile, session_rules=wanted.rules, session_settings=wanted.settings
-    )
-    with sandbox.prepare(policy, wanted.places, accept=wanted.accept, environ=wanted.environment) as prepared:
-        outcome = sandbox.run(prepared, sandbox.Command(wanted.argv, wanted.cwd, wanted.time))
-    return ("outcome", outcome.kind, outcome.code, outcome.detail, prepared.withheld)
+    wish = sandbox.Wish(wanted.profile, wanted.rules, wanted.settings, wanted.accept)
+    if wanted.policy is None:
+        start = sandbox.ready(wanted.places, wish, wanted.environment, cradle)
+    else:
+        start = sandbox.prepare(wanted.policy, wanted.places, accept=wanted.accept, environ=wanted.environment, cradle=cradle)
+    outcome = sandbox.run(start, sandbox.Command(wanted.argv, wanted.cwd, wanted.time))
+    return ("outcome", outcome.kind, outcome.code, outcome.detail, start.withheld)
 
 
 if __name__ == "__main__":

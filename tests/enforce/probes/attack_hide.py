@@ -77,7 +77,7 @@ def mapped(root: str, below_home: str) -> None:
 
 
 def moved_aside(root: str, below_home: str) -> None:
-    top = below_home.split("/")[0]
+    top = below_home.split("/", maxsplit=1)[0]
     os.rename(f"{root}/home/{top}", f"{root}/home/aside")
     _read(f"{root}/home/aside/{below_home.partition('/')[2]}".rstrip("/"))
 
@@ -96,7 +96,7 @@ def copied_range(root: str, below_home: str) -> None:
 
 def as_a_program(root: str, below_home: str) -> None:
     """A shell quotes the lines of a script that it can't run."""
-    show(os.popen(f"sh '{root}/home/{below_home}' 2>&1; . '{root}/home/{below_home}' 2>&1").read())
+    show(os.popen(f"sh -v '{root}/home/{below_home}' 2>&1; . '{root}/home/{below_home}' 2>&1").read())
 
 
 def file_handle(root: str, below_home: str) -> None:
@@ -204,7 +204,7 @@ def size_of_content(root: str, below_home: str) -> None:
 
 def standard_input_directory(root: str, below: str) -> None:
     """A host directory on standard input leads to hidden files by relative paths."""
-    _read_descriptor(os.open(below, os.O_RDONLY, dir_fd=0))
+    _read_descriptor(os.open(below, os.O_RDONLY, dir_fd=9))
 
 
 def inherited_directory(root: str, descriptor: str, below: str) -> None:

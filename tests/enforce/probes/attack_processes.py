@@ -197,7 +197,7 @@ def daemon(root: str) -> None:
 
 
 def daemon_ignoring_signals(root: str) -> None:
-    for number in range(1, 65):
+    for number in set(range(1, 65)) - {signal.SIGCHLD}:
         try:
             signal.signal(number, signal.SIG_IGN)
         except (OSError, ValueError):

@@ -186,7 +186,7 @@ def make_by_rename_descriptors(root: str, target: str) -> None:
 
 def make_by_rename_of_parent(root: str, target: str) -> None:
     """Make the tree under another name, with the protected name inside, then rename a parent into place."""
-    first = target.split("/")[0]
+    first = target.split("/", maxsplit=1)[0]
     if "/" not in target:
         raise OSError(22, "needs an ancestor")
     os.makedirs("fake/" + "/".join(target.split("/")[1:-1]), exist_ok=True)
@@ -355,16 +355,16 @@ def change_new_sibling(root: str, target: str) -> None:
 
 
 def change_rename_ancestor(root: str, target: str) -> None:
-    os.rename(target.split("/")[0], "renamed")
+    os.rename(target.split("/", maxsplit=1)[0], "renamed")
 
 
 def change_rename_ancestor_exchange(root: str, target: str) -> None:
-    call("renameat2", AT_FDCWD, target.split("/")[0].encode(), AT_FDCWD, b"deep", RENAME_EXCHANGE)
+    call("renameat2", AT_FDCWD, target.split("/", maxsplit=1)[0].encode(), AT_FDCWD, b"deep", RENAME_EXCHANGE)
 
 
 def change_ancestor_by_symlink(root: str, target: str) -> None:
     """Move the ancestor away and put a symbolic link to a tree of our own in its place."""
-    first = target.split("/")[0]
+    first = target.split("/", maxsplit=1)[0]
     os.rename(first, "renamed")
     os.makedirs("evil/.git/hooks")
     os.symlink("evil", first)
@@ -383,7 +383,7 @@ def change_workspace_itself(root: str, target: str) -> None:
 
 
 def change_remove_tree(root: str, target: str) -> None:
-    done = subprocess.run(["rm", "-rf", target.split("/")[0]], check=False, stderr=subprocess.DEVNULL)
+    done = subprocess.run(["rm", "-rf", target.split("/", maxsplit=1)[0]], check=False, stderr=subprocess.DEVNULL)
     if done.returncode:
         raise OSError(13, "rm could not")
 

@@ -167,7 +167,7 @@ def race_connect(root: str, path: str, seconds: str) -> None:
     until = time.monotonic() + float(seconds)
     try:
         while time.monotonic() < until:
-            unix = socket.socket(socket.AF_UNIX)
+            unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             LIBC.connect(unix.fileno(), address, 2 + len(bad) + 1)
             unix.close()
             try:

@@ -101,14 +101,14 @@ def link_out(root: str) -> None:
 
 
 def link_in_then_write(root: str) -> None:
-    os.link(f"{root}/outside/victim", "linked")
-    _append("linked")
+    os.link(f"{root}/outside/victim", "alias")
+    _append("alias")
 
 
 def link_in_by_descriptor(root: str) -> None:
     descriptor = os.open(f"{root}/outside/victim", os.O_RDONLY)
-    call("linkat", AT_FDCWD, f"/proc/self/fd/{descriptor}".encode(), AT_FDCWD, b"linked", AT_SYMLINK_FOLLOW)
-    _append("linked")
+    call("linkat", AT_FDCWD, f"/proc/self/fd/{descriptor}".encode(), AT_FDCWD, b"alias", AT_SYMLINK_FOLLOW)
+    _append("alias")
 
 
 def symlink_out(root: str) -> None:
@@ -314,7 +314,7 @@ def inherited_file(root: str, descriptor: str) -> None:
 
 def standard_input_directory(root: str) -> None:
     """A directory given as standard input is passed on purpose, yet it must not open the tree behind it."""
-    os.close(os.open("new", os.O_WRONLY | os.O_CREAT, dir_fd=0))
+    os.close(os.open("new", os.O_WRONLY | os.O_CREAT, dir_fd=9))  # the test moves it there: Python refuses a directory on 0
 
 
 def standard_input_reopened(root: str) -> None:
@@ -336,7 +336,7 @@ def standard_input_xattr(root: str) -> None:
 
 def standard_input_parent(root: str) -> None:
     """A directory on standard input: walk up from it."""
-    os.close(os.open("../outside/new", os.O_WRONLY | os.O_CREAT, dir_fd=0))
+    os.close(os.open("../new", os.O_WRONLY | os.O_CREAT, dir_fd=9))
 
 
 def working_directory_escape(root: str) -> None:

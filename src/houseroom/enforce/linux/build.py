@@ -75,6 +75,7 @@ class Build:
         tree = mount.open_tree(b"/")
         mount.mount_setattr(tree, on=mount.RDONLY | _PLAIN)
         _enter(tree)
+        self.outer_proc = -1 if any(isinstance(later, plan.Proc) and later.fresh for later in self.steps) else mount.open_tree(b"/proc")
         self.devices = {name: mount.open_tree(b"/dev/" + name) for name in _DEVICES if os.path.exists(b"/dev/" + name)}
         for later in self.steps:
             if isinstance(later, plan.Bind) and later.covered:
@@ -186,13 +187,15 @@ class Build:
 
     def _proc(self, step: plan.Proc) -> None:
         self.attic = os.open(self.area, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        tree = mount.new_mount("proc", {}, _PLAIN | mount.NOEXEC)
+        # The outer one, cloned before the private area covered it, is read-only as the whole root is.
+        tree = mount.new_mount("proc", {}, _PLAIN | mount.NOEXEC) if step.fresh else self.outer_proc
         mount.move_mount(tree, b"/proc")
         os.close(tree)
         # From here on the private area is reached through its descriptor; its mount lies under /proc for good.
         self.masks = f"/proc/self/fd/{self.attic}/masks"
         self.area = f"/proc/self/fd/{self.attic}"
-        _forbid_namespaces()
+        if step.fresh:
+            _forbid_namespaces()  # in the outer /proc it can't be written; the filter remains
         for name in step.read_only:
             path = b"/proc/" + name.encode()
             if os.path.exists(path):

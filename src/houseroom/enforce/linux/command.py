@@ -14,28 +14,35 @@ import _signal
 
 from houseroom.enforce.linux import landlock_sys, process_sys, seccomp_sys
 from houseroom.enforce.linux.limits_sys import set_limits
-from houseroom.plan import landlock, seccomp
+from houseroom.plan import landlock
 from houseroom.plan import steps as plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, TypedDict
+    from typing import NoReturn, NotRequired, TypedDict
 
     class Order(TypedDict):
-        """What the supervisor asks init for: the packed plan and the command, all bytes as the caller gave them."""
+        """What the supervisor asks init for: the packed plan and the command, all bytes as the caller gave them.
+
+        ``domain``: a packed Landlock step for init itself.
+        """
 
         steps: list[tuple[str, tuple[object, ...]]]
+        filters: dict[str, bytes]
         argv: list[bytes]
         environment: dict[bytes, bytes]
         cwd: bytes
+        domain: NotRequired[list[tuple[str, tuple[object, ...]]]]
 
 
 def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: tuple[int, ...], ready: int, go: int) -> NoReturn:
     """Lock this process and execute the command in it.
 
-    Writes ``L`` and the listener's number to ``ready`` when locked, waits for a byte from ``go``, then executes. A failure is
-    written to ``ready``: before the lock as "doing NUL subject NUL errno NUL words", after it as the errno of execve(2).
+    Waits for a byte from ``go`` until the sandbox is built, writes ``L`` and the listener's number to ``ready`` when locked,
+    waits for a second byte, then executes. A failure is written to ``ready``: before the lock as "doing NUL subject NUL errno NUL words", after it as the errno of execve(2).
     """
+    if not os.read(go, 1):
+        os._exit(1)
     doing = ("change into", os.fsdecode(order["cwd"]))
     try:
         os.umask(umask)
@@ -51,11 +58,10 @@ def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: t
                     _drop_privileges()
                 case plan.Landlock():
                     doing = ("enter", "Landlock")
-                    _enter_landlock(step)
-                case plan.Seccomp("command", network, mediated):
+                    enter_landlock(step)
+                case plan.Seccomp("command", _, mediated):
                     doing = ("install", "the system call filter")
-                    program = seccomp.assemble("command", os.uname().machine, mediated=mediated, network=network)
-                    listener = _filter(program, mediated=mediated)
+                    listener = _filter(order["filters"]["command"], mediated=mediated)
         os.write(ready, b"L%d" % listener)
         if not os.read(go, 1):
             os._exit(1)
@@ -84,14 +90,18 @@ def _refuse_directories() -> None:
 
 
 def _drop_privileges() -> None:
-    process_sys.prctl(process_sys.PR_SET_SECUREBITS, process_sys.SECUREBITS_LOCKED)
+    if process_sys.permitted() >> process_sys.CAP_SETPCAP & 1:
+        process_sys.prctl(process_sys.PR_SET_SECUREBITS, process_sys.SECUREBITS_LOCKED)
+        process_sys.drop_bounding_set()
+    # Below namespaces an ordinary user holds no capability, nor CAP_SETPCAP to lock anything; no_new_privs then lets no
+    # execve(2) gain what is not held here, root's included (capabilities(7), prctl(2)).
     process_sys.prctl(process_sys.PR_CAP_AMBIENT, process_sys.PR_CAP_AMBIENT_CLEAR_ALL)
-    process_sys.drop_bounding_set()
     process_sys.capset(0)
     process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _enter_landlock(step: plan.Landlock) -> None:
+def enter_landlock(step: plan.Landlock) -> None:
+    """Restrict the calling thread; needs no_new_privs. Raises OSError."""
     files, ports, scopes = landlock.handled(step.abi)
     ruleset = landlock_sys.create_ruleset((files, 0 if step.network else ports, scopes), step.abi)
     for path, names in step.rules:

@@ -4,6 +4,9 @@ sandbox from the plan, starts the command, and from then on mediates, watches, r
 It stays outside the commands' Landlock domain, so they can neither trace nor signal it, and it is not dumpable, so /proc
 shows them nothing of it. Of its capabilities in the sandbox's user namespace it keeps two: to mount masks again
 (CAP_SYS_ADMIN) and to read the arguments of calls it mediates (CAP_SYS_PTRACE).
+
+Where it is not process 1 it is a child subreaper and ends everything below it itself. Where there are no mounts it lives in a
+Landlock domain of its own, in which the command's is nested: what it does for others, it can do only where they may write.
 """
 
 from __future__ import annotations
@@ -16,16 +19,18 @@ import _signal
 
 from houseroom.enforce.linux import mount_sys, process_sys, seccomp_sys, socket_sys, wire
 from houseroom.enforce.linux.build import Build
-from houseroom.enforce.linux.command import become
+from houseroom.enforce.linux.command import become, enter_landlock
 from houseroom.enforce.linux.mediate import Mediator
+from houseroom.enforce.linux.memory_sys import wipe_own_words
+from houseroom.enforce.linux.streams import make_input_read_only
 from houseroom.enforce.linux.watch import Watcher
 from houseroom.errors import SetupFailed
-from houseroom.plan import seccomp
 from houseroom.plan import steps as plan
 from houseroom.plan.syscalls import numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import NoReturn
 
     from houseroom.enforce.linux.command import Order
@@ -36,22 +41,20 @@ _BUSY_TURNS = 64  # between mediated calls the walk goes on too
 _RETRY = 5  # milliseconds between tries of a call that would block
 
 
-def live(control: int, uid: int, gid: int, ignored: tuple[int, ...]) -> NoReturn:
-    """The whole life of init: never returns. ``control`` leads to the supervisor, its end is ours too.
+def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
+    """The life of init from its order on: never returns. ``control`` leads to the supervisor, its end is ours too.
 
     ``ignored`` are the signals that the caller of the supervisor had ignored; the command inherits that.
     """
     status = 1
     try:
-        process_sys.prctl(process_sys.PR_SET_PDEATHSIG, _signal.SIGKILL)
         umask = os.umask(0)
-        wire.send(control, _ask_the_kernel(uid, gid))
         order = wire.receive(control)
         if order is not None:
             _sandbox(control, umask, ignored, order)
         status = 0
     except SetupFailed as failure:
-        wire.send(control, ("failed", failure.doing, failure.subject, failure.errno or 0, failure.strerror or ""))
+        wire.send(control, ("failed", failure.doing, failure.subject, failure.errno or 0, failure.strerror or "", failure.hint))
     except OSError as error:
         wire.send(control, ("failed", "set up", "the sandbox", error.errno or 0, error.strerror or str(error)))
     except BaseException:
@@ -59,55 +62,75 @@ def live(control: int, uid: int, gid: int, ignored: tuple[int, ...]) -> NoReturn
 
         traceback.print_exc()
     finally:
+        if os.getpid() != 1:
+            _below().end_all()
         os._exit(status)
-
-
-def _ask_the_kernel(uid: int, gid: int) -> dict[str, str]:
-    """What works here, tried for real; an empty string means it does. Facts of ``plan.facts.Host``."""
-    facts = {}
-    for name, attempt in (
-        ("namespaces", lambda: process_sys.map_identity(uid, gid)),
-        ("mounts", mount_sys.make_private),
-        ("proc", lambda: os.close(mount_sys.new_mount("proc", {}, 0))),
-        ("overlay", lambda: os.close(mount_sys.fsopen("overlay"))),
-        ("sock_diag", lambda: socket_sys.open_diag().close()),
-    ):
-        try:
-            attempt()
-            facts[name] = ""
-        except OSError as error:
-            facts[name] = error.strerror or str(error)
-    return facts
 
 
 def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -> None:
     steps = wire.unpack_steps(order["steps"])
-    build = Build(steps)
-    build.run()
-    mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
-    watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
-    filters = [step for step in steps if isinstance(step, plan.Seccomp)]
-    machine = os.uname().machine
+    if os.getpid() != 1:
+        _below().keep()
+    for domain in wire.unpack_steps(order.get("domain", [])):
+        assert isinstance(domain, plan.Landlock)
+        process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
+        enter_landlock(domain)
+    mounted = any(isinstance(step, plan.Root) for step in steps)
+    namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
+    if mounted and namespaces and namespaces.network:
+        process_sys.unshare(process_sys.CLONE_NEWNET)  # before the fork: a child stays in its parent's network
+    if any(isinstance(step, plan.Root) for step in steps):
+        try:
+            make_input_read_only()
+        except OSError as error:
+            hint = "Pass it through a pipe: cat FILE | houseroom run …"
+            raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
     ours, theirs = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
+    child = os.fork()  # early: on another processor it assembles its filter while we mount
     if child == 0:
         os.close(control)
+        os.close(ours[1])
         become(order, steps, umask=umask, ignored=ignored, ready=theirs[1], go=ours[0])
     os.close(ours[0])
     os.close(theirs[1])
-    process = process_sys.pidfd_open(child)
-    listener = _take_listener(process, theirs[0])
-    # Not before: the command's process, our copy, must be open to us until now. It is alone in the sandbox and not yet executed.
-    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
-    mediator = Mediator(listener, mediate, numbers(machine), umask) if mediate and listener >= 0 else None
+    build = Build(steps)
+    if mounted:
+        build.run()
+    os.write(ours[1], b"b")
+    # While the command's process takes on its locks, all that needs no listener is made.
+    mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
+    watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
+    machine = os.uname().machine
+    kind = Mediator if namespaces and namespaces.network else _among_neighbours()
+    mediator = kind(mediate, numbers(machine), umask) if mediate else None
     watcher = Watcher(watch, build) if watch else None
     if mediator and watcher:
         mediator.made_fifos = watcher.made_inside
-    _lock_down([step for step in filters if step.program == "init"], machine)
+    process = process_sys.pidfd_open(child)
+    listener = _take_listener(process, theirs[0])
+    if mediator:
+        mediator.listener = listener
+    # Not before: the command's process, our copy, must be open to us until now. It is alone in the sandbox and not yet executed.
+    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
+    wipe_own_words()
+    _lock_down(order["filters"].get("init"), keep=_KEPT if namespaces else ())
     wire.send(control, ("built",))
     os.write(ours[1], b"g")
     os.close(ours[1])
     Loop(control, child, process, theirs[0], mediator, watcher).run()
+
+
+def _below() -> ModuleType:
+    """Only an init that is not process 1 needs it."""
+    from houseroom.enforce.linux import descendants
+
+    return descendants
+
+
+def _among_neighbours() -> type[Mediator]:
+    from houseroom.enforce.linux.neighbours import AmongNeighbours
+
+    return AmongNeighbours
 
 
 def _take_listener(process: int, pipe: int) -> int:
@@ -124,12 +147,14 @@ def _take_listener(process: int, pipe: int) -> int:
     return listener
 
 
-def _lock_down(filters: list[plan.Seccomp], machine: str) -> None:
-    process_sys.drop_bounding_set(keep=_KEPT)
-    process_sys.capset(sum(1 << capability for capability in _KEPT))
+def _lock_down(program: bytes | None, *, keep: tuple[int, ...]) -> None:
+    held = process_sys.permitted()
+    if held >> process_sys.CAP_SETPCAP & 1:
+        process_sys.drop_bounding_set(keep=keep)
+    process_sys.capset(held & sum(1 << capability for capability in keep))
     process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
-    for step in filters:
-        seccomp_sys.install(seccomp.assemble("init", machine, mediated=False, network=step.network))
+    if program:
+        seccomp_sys.install(program)
 
 
 class Loop:
@@ -146,7 +171,7 @@ class Loop:
         _signal.signal(_signal.SIGCHLD, self._reap)
         waiting = poll()
         actions = {self.control: self._hear_supervisor, self.process: self._reap, self.executed: self._hear_exec}
-        if self.mediator:
+        if self.mediator and self.mediator.listener >= 0:
             actions[self.mediator.listener] = self.mediator.serve
         if self.watcher:
             actions[self.watcher.queue] = self.watcher.hear
@@ -168,7 +193,8 @@ class Loop:
     def _end_everything(self) -> None:
         """No process of the sandbox is alive when its end is told: kill(2) of -1 reaches all but process 1."""
         if os.getpid() != 1:
-            return  # in the host's pid namespace, -1 would be every process of the user
+            _below().end_all()  # in the host's pid namespace, -1 would be every process of the user
+            return
         try:
             os.kill(-1, _signal.SIGKILL)
         except ProcessLookupError:
@@ -214,6 +240,7 @@ class Loop:
     def _hear_supervisor(self) -> None:
         said = os.read(self.control, 1)
         if not said:
+            self._end_everything()
             os._exit(0)  # the supervisor is gone: so are we, and with us everything inside
         os.kill(self.child, said[0])
 

@@ -9,27 +9,19 @@ from time import monotonic
 import _signal
 import _socket
 
-from houseroom.enforce.linux import landlock_sys, process_sys, wire
+from houseroom.enforce.linux import landlock_sys, process_sys, seccomp_sys, wire
 from houseroom.errors import SetupFailed
 from houseroom.plan.facts import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from houseroom.enforce.linux.command import Order
-    from houseroom.plan.steps import Plan
+    from houseroom.plan.steps import Plan, Step
 
-_ALONE = (
-    process_sys.CLONE_NEWUSER
-    | process_sys.CLONE_NEWNS
-    | process_sys.CLONE_NEWPID
-    | process_sys.CLONE_NEWNET
-    | process_sys.CLONE_NEWIPC
-    | process_sys.CLONE_NEWUTS
-    | process_sys.CLONE_NEWCGROUP
-)
 # Passed on to the command. A terminal's own signals reach it anyway, since it is in the same process group.
-_FORWARDED = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1, _signal.SIGUSR2)
-_FROM_TERMINAL = (_signal.SIGINT, _signal.SIGQUIT)
+FORWARDED = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1, _signal.SIGUSR2)
+FROM_TERMINAL = (_signal.SIGINT, _signal.SIGQUIT)
 
 
 class Ended:
@@ -40,39 +32,98 @@ class Ended:
 
 
 class Cradle:
-    """A process in fresh namespaces that waits for its plan. ``reason`` says why there is none ("" where there is)."""
+    """A process in fresh namespaces that waits for its plan. ``reason`` says why there is none ("" where there is).
 
-    def __init__(self, *, network: bool = True):
+    For the rungs below, and where a fresh /proc can't be had, ``lower.fitting`` has other cradles.
+    """
+
+    def __init__(self) -> None:
+        self._bear(process_sys.CLONE_NEWUSER | process_sys.CLONE_NEWPID)
+
+    def _bear(self, namespaces: int) -> None:
         self.pid = self.control = -1
         self.reason = ""
-        self.facts: dict[str, str] = {}
-        uid, gid = os.getuid(), os.getgid()
+        self.facts: dict[str, str] | None = None
+        self.uid, self.gid = os.getuid(), os.getgid()
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.control, inner = ours.detach(), theirs.detach()
         ignored = tuple(number for number in range(1, 32) if _signal.getsignal(number) == _signal.SIG_IGN)
         ignored = tuple(number for number in ignored if number not in (_signal.SIGPIPE, _signal.SIGXFSZ))  # the interpreter's own doing
         try:
-            pid = process_sys.clone(_ALONE if network else _ALONE & ~process_sys.CLONE_NEWNET)
+            pid = process_sys.clone(namespaces)
         except OSError as error:
             os.close(inner)
             self.reason = error.strerror or str(error)
             return
         if pid == 0:
-            _become_init(inner, uid, gid, ignored)
+            self._begin(inner, ignored)
         os.close(inner)
         self.pid = pid
 
-    def host(self) -> Host:
-        """The facts of this host, waiting for init to have tried what must be tried."""
-        if self.pid > 0 and not self.facts:
-            self.facts = wire.receive(self.control) or {"namespaces": "init died"}
+    def _begin(self, inner: int, ignored: tuple[int, ...]) -> None:
+        """In the new process."""
+        try:
+            for number in (*FORWARDED, *FROM_TERMINAL):
+                _signal.signal(number, _signal.SIG_IGN)
+            self._become_init(inner, ignored)
+        finally:
+            os._exit(1)
+
+    def _become_init(self, inner: int, ignored: tuple[int, ...]) -> None:
+        os.dup2(inner, 3, inheritable=False)
+        process_sys.close_from(4)
+        if os.getpid() == 1:  # any other init must live on to end what is below it; it hears of its supervisor's end
+            process_sys.prctl(process_sys.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        wire.send(3, self._ask())
+        # Imported here, while the supervisor looks at the files on another processor.
+        from houseroom.enforce.linux import init
+
+        init.live(3, ignored)
+
+    def _ask(self) -> dict[str, str]:
+        """What init is to find out first."""
+        from houseroom.enforce.linux import asking
+
+        return asking.ask_the_kernel(self.uid, self.gid)
+
+    def _answers(self) -> dict[str, str]:
+        """What init has found out, waiting for it."""
+        if self.facts is None:
+            self.facts = wire.receive(self.control) if self.pid > 0 else None
+        return self.facts if self.facts is not None else {"namespaces": self.reason or "init died"}
+
+    def host(self, wanted: str = "") -> Host:
+        """The facts of this host, waiting for init to have tried what must be tried, and with what a wanted rung needs."""
         name = os.uname()
-        facts = self.facts or dict.fromkeys(("namespaces", "mounts", "proc", "overlay", "sock_diag"), self.reason)
-        return Host(name.release, name.machine, os.getuid(), os.getgid(), landlock_abi=landlock_sys.abi(), **facts)
+        seccomp, notify = seccomp_sys.refusals()
+        host = Host(name.release, name.machine, self.uid, self.gid, landlock_abi=landlock_sys.abi(), seccomp=seccomp, notify=notify)
+        answers = self._answers()
+        if "icrosoft" in name.release:  # "-Microsoft" names WSL 1, "-microsoft-standard-WSL2" the Linux kernel of WSL 2
+            host = host.with_(wsl=1 if name.release.endswith("-Microsoft") else 2)
+        if answers.get("namespaces") or answers.get("mounts"):
+            from houseroom.enforce.linux import lower
+
+            return lower.ask(host, answers)
+        if wanted == "bubblewrap":
+            from houseroom.enforce.linux import lower
+
+            host = host.with_(bubblewrap=lower.find_bubblewrap())
+        return host.with_(**answers)
 
     def start(self, plan: Plan, order: Order) -> None:
-        """Give init its plan and its command."""
-        wire.send(self.control, {**order, "steps": wire.pack_steps(plan.steps)})
+        """Give init its plan and its command. Raises SetupFailed where it died before."""
+        self._answers()
+        self._send(plan.steps, order)
+
+    def start_packed(self, packed: dict[str, object], order: Order) -> None:
+        """The same with what ``wire.pack`` has packed, perhaps long ago."""
+        try:
+            wire.send(self.control, {**order, **packed})
+        except OSError as error:
+            raise SetupFailed("start", "the sandbox", error.errno or 0, "its init died early", "Run `houseroom doctor`.") from None
+
+    def _send(self, steps: Sequence[Step], order: Order) -> None:
+        self.start_packed(wire.pack(tuple(steps), os.uname().machine), order)
 
     def wait(self, seconds: float | None) -> Ended:
         """Until the command has ended, or its time is up. Raises SetupFailed when it never began."""
@@ -110,11 +161,11 @@ class Cradle:
     def forward_signals(self) -> None:
         """From now on signals to the supervisor are the command's; what the terminal sends reaches it by itself."""
         foreground = _in_foreground()
-        for number in _FORWARDED if foreground else (*_FORWARDED, *_FROM_TERMINAL):
+        for number in FORWARDED if foreground else (*FORWARDED, *FROM_TERMINAL):
             if _signal.getsignal(number) != _signal.SIG_IGN:
                 _signal.signal(number, lambda which, _frame: self.signal(which))
         if foreground:
-            for number in _FROM_TERMINAL:
+            for number in FROM_TERMINAL:
                 _signal.signal(number, _signal.SIG_IGN)
 
     def signal(self, number: int) -> None:
@@ -148,20 +199,6 @@ class Cradle:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-
-
-def _become_init(control: int, uid: int, gid: int, ignored: tuple[int, ...]) -> None:
-    try:
-        for number in (*_FORWARDED, *_FROM_TERMINAL):
-            _signal.signal(number, _signal.SIG_DFL)  # which process 1 ignores
-        os.dup2(control, 3, inheritable=False)
-        process_sys.close_from(4)
-        # Imported here, while the supervisor goes on to read the policy on another processor.
-        from houseroom.enforce.linux import init
-
-        init.live(3, uid, gid, ignored)
-    finally:
-        os._exit(1)
 
 
 def _in_foreground() -> bool:

@@ -19,8 +19,8 @@ LIBC = CDLL(None, use_errno=True)
 
 # Only what the C library has no wrapper for, or has one that does more than the call.
 _OLD_NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "capset": 126},
-    "aarch64": {"clone": 220, "pivot_root": 41, "seccomp": 277, "capset": 91},
+    "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "capget": 125, "capset": 126},
+    "aarch64": {"clone": 220, "pivot_root": 41, "seccomp": 277, "capget": 90, "capset": 91},
 }
 _NUMBERS = {
     "open_tree": 428,

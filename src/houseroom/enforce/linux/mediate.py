@@ -16,8 +16,8 @@ One call at a time: between a check and its act no other mediated call can slip 
 from __future__ import annotations
 
 import os
-from errno import EACCES, EAGAIN, EALREADY, ECONNREFUSED, EINPROGRESS, EINVAL, EISCONN, EMSGSIZE, ENAMETOOLONG, ENOENT, EPERM, EROFS
-from stat import S_ISFIFO, S_ISLNK, S_ISSOCK
+from errno import EACCES, EAGAIN, EALREADY, ECONNREFUSED, EINPROGRESS, EINVAL, EISCONN, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS
+from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISSOCK
 
 import _socket
 
@@ -40,6 +40,7 @@ _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _GIT_DIRECTORY = {b"objects": b"refs", b"refs": b"objects"}
 _LINKS = 16
+_LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
 
 
 class Refused(OSError):
@@ -89,8 +90,8 @@ class Names:
 class Place:
     """A parent directory held by descriptor, and a name in it: what a path of the caller stands for."""
 
-    def __init__(self, parent: int, name: bytes):
-        self.parent, self.name = parent, name
+    def __init__(self, parent: int, name: bytes, *, slash: bool = False):
+        self.parent, self.name, self.slash = parent, name, slash
 
     def path(self) -> bytes:
         """The path in the sandbox, by the kernel's own account."""
@@ -105,8 +106,8 @@ class Place:
 class Mediator:
     """Answers the notifications of one sandbox. Lives in init, which shares the sandbox's root and process ids."""
 
-    def __init__(self, listener: int, step: Mediate, numbers: dict[str, int], umask: int):
-        self.listener, self.names, self.umask = listener, Names(step), umask
+    def __init__(self, step: Mediate, numbers: dict[str, int], umask: int):
+        self.listener, self.names, self.umask = -1, Names(step), umask
         self.allowed_sockets = frozenset(os.fsencode(path) for path in step.sockets)
         self.masks_differ = self.retrying = False
         self.made_fifos: set[tuple[int, int]] = set()
@@ -128,6 +129,7 @@ class Mediator:
             "rename": lambda pid, a: self._rename(pid, _AT_FDCWD, a[0], _AT_FDCWD, a[1], 0),
             "renameat": lambda pid, a: self._rename(pid, a[0], a[1], a[2], a[3], 0),
             "renameat2": lambda pid, a: self._rename(pid, a[0], a[1], a[2], a[3], a[4]),
+            "bind": lambda pid, a: self._bind(pid, a[0], a[1], a[2]),
             "connect": lambda pid, a: self._connect(pid, a[0], a[1], a[2]),
             "sendto": lambda pid, a: self._sendto(pid, a),
             "umask": self._umask,
@@ -190,13 +192,13 @@ class Mediator:
         if not path:
             raise OSError(ENOENT, "empty path")
         bare = path.rstrip(b"/") if directory else path
-        full = self._own(pid, self._prefix(pid, dirfd, bare))
-        parent, _, name = full.rpartition(b"/")
+        return self._place_of(self._own(pid, self._prefix(pid, dirfd, bare)), slash=bare != path)
+
+    def _place_of(self, path: bytes, *, slash: bool = False) -> Place:
+        parent, _, name = path.rpartition(b"/")
         if name in (b"", b".", b".."):
             raise Continue
-        if len(name) > 255:
-            raise OSError(ENAMETOOLONG, "name too long")
-        return Place(os.open(parent + b"/", _DIRECTORY), name)
+        return Place(os.open(parent + b"/" if parent or path[:1] == b"/" else b".", _DIRECTORY), name, slash=slash)
 
     def _checked(self, place: Place) -> Place:
         try:
@@ -208,7 +210,7 @@ class Mediator:
         return place
 
     def _mode(self, pid: int, mode: int) -> int:
-        return mode & 0o7777 & ~(_umask_of(pid) if self.masks_differ else self.umask)
+        return mode & 0o3777 & ~(_umask_of(pid) if self.masks_differ else self.umask)
 
     # Creating
 
@@ -341,6 +343,8 @@ class Mediator:
 
     def _check_rename(self, old: Place, new: Place, *, exchange: bool) -> None:
         source, target = old.path(), new.path()
+        if (old.slash or new.slash) and not S_ISDIR(os.lstat(old.name, dir_fd=old.parent).st_mode):
+            raise OSError(ENOTDIR, "a slash behind what is no directory")
         for path in (source, target):
             self.names.check_led(path)
         if self.names.suspicious(new.name):
@@ -354,9 +358,35 @@ class Mediator:
 
     # Sockets
 
+    def _bind(self, pid: int, fd: int, address: int, length: int) -> tuple[int, ...]:
+        """bind(2) with the caller's own bytes, so that its name reads as it was given; unix(7)."""
+        raw = read_memory(pid, address, length & 0xFFFFFFFF) if length & 0xFFFFFFFF <= _LONGEST_ADDRESS else b""
+        borrowed = _Borrowed(pid, fd)
+        try:
+            path = _socket_path(borrowed, raw)
+            if not path:
+                borrowed.bind(raw)
+                return (0,)
+            if self._own(pid, path) != path:
+                raise OSError(EACCES, "by another's descriptors")
+            held = os.open(self._prefix(pid, _AT_FDCWD, b""), _DIRECTORY) if path[:1] != b"/" else -1
+            os.fchdir(held) if held >= 0 else None
+            try:
+                self._checked(self._place_of(path)).close()
+                os.umask(_umask_of(pid) if self.masks_differ else self.umask)
+                borrowed.bind(raw)
+            finally:
+                os.umask(0)
+                os.chdir("/")
+                if held >= 0:
+                    os.close(held)
+        finally:
+            borrowed.close()
+        return (0,)
+
     def _connect(self, pid: int, fd: int, address: int, length: int) -> tuple[int, ...]:
         length &= 0xFFFFFFFF
-        if length > 128:
+        if length > _LONGEST_ADDRESS:
             raise OSError(EINVAL, "address too long")
         borrowed = _Borrowed(pid, fd, waited=self.retrying)
         try:
@@ -367,7 +397,7 @@ class Mediator:
 
     def _sendto(self, pid: int, arguments: tuple[int, ...]) -> tuple[int, ...]:
         fd, buffer, size, flags, address, length = arguments
-        if size > 1 << 20 or length & 0xFFFFFFFF > 128:
+        if size > 1 << 20 or length & 0xFFFFFFFF > _LONGEST_ADDRESS:
             raise OSError(EMSGSIZE, "message too long")
         borrowed = _Borrowed(pid, fd)
         try:
@@ -378,9 +408,9 @@ class Mediator:
 
     def _socket_address(self, pid: int, borrowed: _Borrowed, raw: bytes) -> bytes:
         """The address to use in the caller's place. Raises Refused for a path socket that was made outside."""
-        if len(raw) < 2 or borrowed.domain != _socket.AF_UNIX or int.from_bytes(raw[:2], "little") != _socket.AF_UNIX or raw[2:3] in (b"", b"\0"):
+        path = _socket_path(borrowed, raw)
+        if not path:
             return raw
-        path = raw[2:].partition(b"\0")[0]
         held = os.open(self._own(pid, self._prefix(pid, _AT_FDCWD, path)), os.O_PATH | os.O_CLOEXEC)
         borrowed.held = held
         found = os.fstat(held)
@@ -417,6 +447,10 @@ class _Borrowed:
         """connect(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
         self._without_waiting(lambda: socket_sys.connect(self.fd, raw))
 
+    def bind(self, raw: bytes) -> None:
+        """bind(2) with the caller's own bytes."""
+        socket_sys.bind(self.fd, raw)
+
     def sendto(self, data: bytes, flags: int, raw: bytes) -> int:
         """sendto(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
         return self._without_waiting(lambda: socket_sys.sendto(self.fd, data, flags, raw))
@@ -441,6 +475,13 @@ class _Borrowed:
         os.close(self.fd)
         if self.held >= 0:
             os.close(self.held)
+
+
+def _socket_path(borrowed: _Borrowed, raw: bytes) -> bytes:
+    """The path in a Unix socket's address, empty for other families, abstract and unnamed addresses (unix(7))."""
+    if borrowed.domain != _socket.AF_UNIX or int.from_bytes(raw[:2], "little") != _socket.AF_UNIX:
+        return b""
+    return raw[2:].partition(b"\0")[0]
 
 
 def _link_target(path: bytes) -> bytes:

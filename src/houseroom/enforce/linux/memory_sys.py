@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctypes import addressof, create_string_buffer
+from ctypes import addressof, create_string_buffer, memset
 from errno import EFAULT, ENAMETOOLONG
 from struct import pack, pack_into
 
@@ -49,3 +49,13 @@ def read_string(pid: int, address: int) -> bytes:
             break
         address += length
     raise OSError(ENAMETOOLONG, "path too long")
+
+
+def wipe_own_words() -> None:
+    """Overwrite our own argument list and first environment: what ps(1) and /proc/PID/environ would show of us."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b") ")[2].split()
+    # proc_pid_stat(5), counted from 1 with two fields before ours: arg_start 48, arg_end 49, env_start 50, env_end 51
+    start, _, _, end = (int(field) for field in fields[45:49])
+    if 0 < start < end:
+        memset(start, 0, end - start)

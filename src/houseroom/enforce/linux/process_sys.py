@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-from struct import pack
+from ctypes import create_string_buffer
+from struct import pack, unpack
 
-from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, c_ulong, function, syscall
+from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, c_ulong, c_void_p, function, syscall
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _SIGCHLD = 17
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_DROP = 1, 4, 15, 24
-PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 38, 47
+PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 36, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # capabilities(7): noroot, no_setuid_fixup, no_cap_ambient_raise, each with its lock; keep_caps locked in its off position.
 SECUREBITS_LOCKED = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80
-CAP_SYS_PTRACE, CAP_SYS_ADMIN = 19, 21
+CAP_SETPCAP, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 8, 19, 21
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _clone = syscall("clone", c_ulong, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = syscall("capset", c_char_p, c_char_p)
+_capget = syscall("capget", c_char_p, c_void_p)
+_unshare = function("unshare", c_int)
 _pidfd_open = syscall("pidfd_open", c_int, c_uint)
 _pidfd_getfd = syscall("pidfd_getfd", c_int, c_int, c_uint)
 _close_range = syscall("close_range", c_uint, c_uint, c_uint)
@@ -34,6 +37,11 @@ def clone(flags: int) -> int:
     The interpreter is not told. Call it only from a process with one thread; the child keeps that one thread.
     """
     return _clone(flags | _SIGCHLD, 0, 0, 0, 0)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2): new namespaces for the calling process."""
+    _unshare(flags)
 
 
 def prctl(option: int, value: int = 0, more: int = 0) -> int:
@@ -50,6 +58,14 @@ def capset(capabilities: int) -> None:
     """Set the calling thread's permitted and effective capabilities to this bit set, inheritable to none."""
     low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
     _capset(pack("Ii", _CAPABILITY_VERSION_3, 0), pack("6I", low, low, 0, high, high, 0))
+
+
+def permitted() -> int:
+    """The calling thread's permitted capabilities as a bit set."""
+    data = create_string_buffer(24)
+    _capget(pack("Ii", _CAPABILITY_VERSION_3, 0), data)
+    words: tuple[int, ...] = unpack("6I", data.raw)
+    return words[1] | words[4] << 32
 
 
 def drop_bounding_set(*, keep: tuple[int, ...] = ()) -> None:

@@ -10,28 +10,29 @@ import os
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG, S_ISSOCK
 
 from houseroom.plan.facts import DEVICE, DIRECTORY, FIFO, FILE, LINK, MISSING, SOCKET, Entry, Tree
-from houseroom.policy.model import HIDE, PROTECT, WRITE
-from houseroom.policy.pattern import ANY, Pattern, components, is_glob, join
+from houseroom.policy.model import HIDE, WRITE
+from houseroom.policy.pattern import Pattern, components, join
+from houseroom.policy.verdicts import Verdicts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from houseroom.plan.questions import Questions
 
-    from houseroom.policy.decide import PlacedPolicy
-
-_HARD_LINK_SEARCH = 256  # entries of one hidden directory that are checked for further names
+_SECRETS_OF_A_DIRECTORY = 256  # entries of one hidden directory that are remembered by inode
 _GITFILE_LONGEST = 4096
 _GIT_DIRECTORY = {"HEAD", "objects", "refs"}
 
 
-def look(placed: PlacedPolicy) -> Tree:
+def look(questions: Questions) -> Tree:
     """What is there now. Unreadable directories are told in ``incomplete``. Reads only metadata, and the text of gitfiles."""
-    return _Search(placed).run()
+    return _Search(questions).run()
 
 
 class _Search:
-    def __init__(self, placed: PlacedPolicy):
-        self.placed = placed
+    def __init__(self, questions: Questions):
+        self.questions = questions
+        self.verdicts = Verdicts(questions.rules)
+        self.suspicious = self.verdicts.suspicious
         self.named: dict[str, Entry] = {}
         self.found: list[Entry] = []
         self.fifos: list[str] = []
@@ -39,39 +40,46 @@ class _Search:
         self.aliases: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {}
         self.incomplete: list[str] = []
         self.watched: list[str] = []
-        self.directories: dict[str, tuple[str, frozenset[str]]] = {}  # a parent as written → its real path and its names
-        self.unlisted: set[str] = set()  # directories that may be passed through but not listed, mode 0711
+        self.directories: dict[tuple[str, ...], tuple[str, frozenset[str]]] = {}  # a parent → its real path and its names
+        self.unlisted: set[tuple[str, ...]] = set()  # directories that may be passed through but not listed, mode 0711
+        self.secrets: set[tuple[int, int]] = set()
         self.shared: dict[tuple[int, int], tuple[str, ...]] = {}  # hidden files with further names, by device and inode
 
     def run(self) -> Tree:
         """Literal paths first: the walk must know which inodes are hidden."""
-        roots = self.placed.writable()
+        roots = self.questions.writable
         for parts in roots:
-            self._look_at(parts, self.placed.access(parts)[0])  # a missing one must be told
-        for parts in self.placed.literals():
-            self._name(parts, roots)
-        globs = [placed.pattern for placed in self.placed.globs()]
-        for base, patterns in _by_base(globs, [join(parts) for parts in roots]):
+            self._look_at(parts, WRITE)  # a missing one must be told
+        for parent, names in self.questions.literals:
+            self._names(parent, names)
+        for base, granting in self.questions.walks:
             known = len(self.shared)
-            self._walk(base, patterns)
+            self._walk(base, [Pattern(components(text)) for text in granting])
             if len(self.shared) > known:  # a hidden file met on the way has further names, perhaps passed already
                 self._find_hard_links(base)
-        return Tree(self.named, tuple(self.found), tuple(self.watched), tuple(self.fifos), tuple(self.gitfiles), self.aliases, tuple(self.incomplete))
+        return Tree(
+            self.named,
+            tuple(self.found),
+            tuple(self.watched),
+            tuple(self.fifos),
+            tuple(self.gitfiles),
+            tuple(sorted(self.secrets)),
+            self.aliases,
+            tuple(self.incomplete),
+        )
 
-    def _name(self, parts: tuple[str, ...], roots: tuple[tuple[str, ...], ...]) -> None:
-        """One literal path. Most of several hundred do not exist: the listing of their parent says so without a call."""
-        path = join(parts)
-        parent, _, name = path.rpartition("/")
-        real, names = self._directory(parent)
-        exists = not name or name in names or parent in self.unlisted
-        if not exists and not real:
+    def _names(self, parent: tuple[str, ...], names: tuple[tuple[str, str], ...]) -> None:
+        """Single paths in one directory. Most of several hundred do not exist: the listing says so without a call for each."""
+        real, existing = self._directory(parent)
+        if not real:
             return
-        access = self.placed.access(parts)[0]
-        inside = any(parts[: len(root)] == root for root in roots)
-        if access == HIDE and not inside:
-            self.watched.append(path)
-        if exists and (access != PROTECT or inside):  # outside the writable roots everything is read-only anyway
-            self._look_at(parts, access)
+        inside = any(parent[: len(root)] == root for root in self.questions.writable)
+        unlisted = parent in self.unlisted
+        for name, access in names:
+            if access == HIDE and not inside:
+                self.watched.append(join((*parent, name)))
+            if name in existing or unlisted:
+                self._look_at((*parent, name), access)
 
     def _look_at(self, parts: tuple[str, ...], access: str) -> None:
         path = join(parts)
@@ -82,32 +90,30 @@ class _Search:
             if join(other) not in self.named:
                 self.named[join(other)] = self._entry(join(other))[0]
         if access == HIDE and status is not None:
-            self._note_hard_links(parts, entry, status)
+            self._note_secrets(parts, entry, status)
 
-    def _directory(self, path: str) -> tuple[str, frozenset[str]]:
+    def _directory(self, parts: tuple[str, ...]) -> tuple[str, frozenset[str]]:
         """Where a directory really is and what it holds; empty where there is none or it can't be listed."""
-        known = self.directories.get(path)
+        known = self.directories.get(parts)
         if known is None:
-            above, _, name = path.rpartition("/")
-            if name and name not in self._directory(above)[1] and above not in self.unlisted:
-                known = ("", frozenset())
-            else:
-                known = self._list(path or "/")
-            self.directories[path] = known
+            missing = bool(parts) and parts[-1] not in self._directory(parts[:-1])[1] and parts[:-1] not in self.unlisted
+            known = ("", frozenset()) if missing else self._list(parts)
+            self.directories[parts] = known
         return known
 
-    def _list(self, path: str) -> tuple[str, frozenset[str]]:
+    def _list(self, parts: tuple[str, ...]) -> tuple[str, frozenset[str]]:
+        path = join(parts)
         try:
             return os.path.realpath(path), frozenset(os.listdir(path))
         except (FileNotFoundError, NotADirectoryError):
             return "", frozenset()
         except OSError:
-            self.unlisted.add(path)
+            self.unlisted.add(parts)
             return os.path.realpath(path), frozenset()
 
     def _entry(self, path: str) -> tuple[Entry, os.stat_result | None]:
         parent, _, name = path.rpartition("/")
-        above = self._directory(parent)[0] or parent
+        above = self._directory(components(parent))[0] or parent
         place = f"{'' if above == '/' else above}/{name}" if name else "/"
         try:
             status = os.lstat(place)
@@ -120,28 +126,26 @@ class _Search:
     def _alias(self, parts: tuple[str, ...], other: tuple[str, ...]) -> None:
         self.aliases[parts] = (*self.aliases.get(parts, ()), other)
 
-    def _note_hard_links(self, parts: tuple[str, ...], entry: Entry, status: os.stat_result) -> None:
-        if S_ISREG(status.st_mode) and status.st_nlink > 1:
-            self.shared[status.st_dev, status.st_ino] = parts
-        if S_ISLNK(status.st_mode) or S_ISDIR(status.st_mode):
+    def _note_secrets(self, parts: tuple[str, ...], entry: Entry, status: os.stat_result) -> None:
+        """Remember hidden files by inode: any of them may have a further name, now or later."""
+        if S_ISREG(status.st_mode):
+            self._note_secret(parts, status)
+        elif S_ISLNK(status.st_mode) or S_ISDIR(status.st_mode):
             try:
                 with os.scandir(entry.real) as entries:
-                    for _, inner in zip(range(_HARD_LINK_SEARCH), entries):
+                    for _, inner in zip(range(_SECRETS_OF_A_DIRECTORY), entries):
                         found = inner.stat(follow_symlinks=False)
-                        if S_ISREG(found.st_mode) and found.st_nlink > 1:
-                            self.shared[found.st_dev, found.st_ino] = (*parts, inner.name)
+                        if S_ISREG(found.st_mode):
+                            self._note_secret((*parts, inner.name), found)
             except OSError:
                 return
 
-    def _walk(self, base: str, patterns: list[Pattern]) -> None:
-        literal: dict[str, list[Pattern]] = {}
-        globs = []
-        for pattern in patterns:
-            last = pattern.parts[-1]
-            if is_glob(last):
-                globs.append((Pattern((last,)), pattern))
-            else:
-                literal.setdefault(last, []).append(pattern)
+    def _note_secret(self, parts: tuple[str, ...], status: os.stat_result) -> None:
+        self.secrets.add((status.st_dev, status.st_ino))
+        if status.st_nlink > 1:
+            self.shared[status.st_dev, status.st_ino] = parts
+
+    def _walk(self, base: str, granting: list[Pattern]) -> None:
         inodes = {inode for _device, inode in self.shared}
         pending = [base]
         while pending:
@@ -157,10 +161,7 @@ class _Search:
                 for entry in entries:
                     name = entry.name
                     is_directory = entry.is_dir(follow_symlinks=False)
-                    candidates = literal.get(name, []) if name in literal else []
-                    if globs:
-                        candidates = [*candidates, *(whole for last, whole in globs if last.matches((name,)))]
-                    matched = bool(candidates) and self._match(entry.path, candidates)
+                    matched = (self.suspicious(name) or granting) and self._match(entry.path, granting)
                     if is_directory:
                         git += name in _GIT_DIRECTORY
                         if not matched:
@@ -176,19 +177,19 @@ class _Search:
             if git == len(_GIT_DIRECTORY) and directory != base:
                 self._alias_git(directory)
 
-    def _match(self, path: str, candidates: Iterable[Pattern]) -> bool:
+    def _match(self, path: str, granting: list[Pattern]) -> bool:
         parts = components(path)
-        if not any(pattern.matches(parts) for pattern in candidates):
+        access = self.verdicts.access(parts)
+        if access is None and not any(pattern.matches(parts) for pattern in granting):
             return False
-        access = self.placed.access(parts)[0]
         entry, status = self._entry(path)
         self.found.append(entry)
         if entry.real != entry.path and entry.kind == LINK:
             self._alias(parts, components(entry.real))
             self.named.setdefault(entry.real, self._entry(entry.real)[0])
         if access == HIDE and status is not None:
-            self._note_hard_links(parts, entry, status)
-        return access in (HIDE, PROTECT)
+            self._note_secrets(parts, entry, status)
+        return access is not None  # what is hidden or protected whole holds nothing that we look for
 
     def _note_special(self, path: str) -> None:
         try:
@@ -201,7 +202,7 @@ class _Search:
         found = os.lstat(path)
         secret = self.shared.get((found.st_dev, found.st_ino))
         parts = components(path)
-        if secret is not None and self.placed.access(parts)[0] != HIDE:
+        if secret is not None:
             self._alias(secret, parts)
             self.named[path] = self._entry(path)[0]
 
@@ -225,16 +226,8 @@ class _Search:
     def _alias_git(self, directory: str) -> None:
         """Protect a git directory that is not called ``.git`` as the workspace's own would be."""
         parts = components(directory)
-        self._alias((*components(self.placed.places.workspace), ".git"), parts)
+        self._alias(self.questions.repository, parts)
         self.named.setdefault(directory, self._entry(directory)[0])
-
-
-def _by_base(patterns: list[Pattern], roots: list[str]) -> list[tuple[str, list[Pattern]]]:
-    """One walk for all patterns below the same directory; every writable root is walked for FIFOs."""
-    bases: dict[str, list[Pattern]] = {root: [] for root in roots}
-    for pattern in patterns:
-        bases.setdefault(join(pattern.base), []).append(pattern)
-    return [(base, found) for base, found in bases.items() if any(ANY in p.parts for p in found) or not found or base not in roots]
 
 
 def _kind(mode: int) -> str:

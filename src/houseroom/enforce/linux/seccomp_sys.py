@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from ctypes import addressof, create_string_buffer
 from fcntl import ioctl
 from struct import Struct, pack
 
 from houseroom.enforce.linux.libc_sys import c_char_p, c_uint, syscall
+from houseroom.enforce.linux.process_sys import PR_SET_NO_NEW_PRIVS, prctl
 
 _SET_MODE_FILTER = 1
 _FLAG_NEW_LISTENER, _FLAG_WAIT_KILLABLE_RECV = 1 << 3, 1 << 5  # the latter since Linux 5.19
@@ -17,6 +19,9 @@ _EMPTY_NOTIFICATION = bytes(80)
 _NOTIFICATION, _RESPONSE, _ADDFD, _ID = Struct("<QIIiIQ6Q"), Struct("<QqiI"), Struct("<QIIII"), Struct("<Q")
 
 _seccomp = syscall("seccomp", c_uint, c_uint, c_char_p)
+_PR_GET_SECCOMP = 21
+_ALLOW_ALL = pack("<HBBI", 0x06, 0, 0, 0x7FFF0000)
+_EBUSY, _EFAULT = 16, 14
 
 
 def install(program: bytes) -> None:
@@ -37,6 +42,39 @@ def install_with_listener(program: bytes) -> int:
 def _install(program: bytes, flags: int) -> int:
     instructions = create_string_buffer(program, len(program))
     return _seccomp(_SET_MODE_FILTER, flags, pack("HxxxxxxQ", len(program) // 8, addressof(instructions)))
+
+
+def refusals() -> tuple[str, str]:
+    """Why filters, and why filters with a listener, can't be installed here; "" where they can.
+
+    A call without a program fails with EFAULT where its flags are known and let through, which installs nothing. Where a
+    filter is in force already it may hold the one listener a process can have (seccomp_unotify(2)): then it is tried in
+    a child, for a millisecond.
+    """
+    return _refusal(0), _refusal(_FLAG_NEW_LISTENER) or ("" if prctl(_PR_GET_SECCOMP) == 0 else _refusal_in_child())
+
+
+def _refusal(flags: int) -> str:
+    try:
+        _seccomp(_SET_MODE_FILTER, flags, None)
+    except OSError as error:
+        return "" if error.errno == _EFAULT else error.strerror or str(error)
+    return "answered without doing it"
+
+
+def _refusal_in_child() -> str:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            prctl(PR_SET_NO_NEW_PRIVS, 1)
+            install_with_listener(_ALLOW_ALL)
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    errno = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if errno == _EBUSY:
+        return "another supervisor listens to this process's system calls, and there can be only one"
+    return os.strerror(errno) if errno > 0 else "the kernel killed a process that asked for it" if errno else ""
 
 
 def wake_on_same_cpu(listener: int) -> None:

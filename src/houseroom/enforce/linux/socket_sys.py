@@ -6,6 +6,7 @@ Uses ``_socket`` directly: ``socket`` pulls in enum and selectors, 6 ms at start
 from __future__ import annotations
 
 import os
+from errno import EACCES
 from fcntl import ioctl
 from struct import pack, unpack_from
 
@@ -13,13 +14,25 @@ import _socket
 
 from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, c_ulong, function
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP_REQUEST = 4, 20, 0x301
+_UDIAG_SHOW_NAME, _UNIX_DIAG_NAME = 0x01, 0
 _UDIAG_SHOW_VFS, _UNIX_DIAG_VFS = 0x02, 1
+_LISTENING = 1 << 10  # TCP_LISTEN as a bit
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 
+_bind = function("bind", c_int, c_char_p, c_uint)
 _connect = function("connect", c_int, c_char_p, c_uint)
 _sendto = function("sendto", c_int, c_char_p, c_ulong, c_int, c_char_p, c_uint)
+
+
+def bind(fd: int, address: bytes) -> None:
+    """bind(2) with a raw socket address."""
+    _bind(fd, address, len(address))
 
 
 def connect(fd: int, address: bytes) -> int:
@@ -41,38 +54,74 @@ def loopback_up() -> None:
         sock.close()
 
 
-def open_diag() -> _socket.socket:
-    """A socket for ``bound_inside``; it answers for the network namespace it was opened in (sock_diag(7))."""
-    return _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+def open_diag() -> _socket.socket | None:
+    """A socket for the questions below; it answers for the network namespace it was opened in (sock_diag(7)).
+
+    None where there is no such thing: every question then raises OSError, so nothing is taken for made inside.
+    """
+    try:
+        return _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+    except OSError:
+        return None
 
 
-def bound_inside(diag: _socket.socket, device: int, inode: int) -> bool:
+def try_diag() -> None:
+    """Ask once: the socket opens also where unix_diag is missing. Raises OSError."""
+    diag = open_diag()
+    try:
+        for _ in _messages(diag, 0, 0):  # of sockets in no state there are none: the answer costs nothing
+            pass
+    finally:
+        if diag is not None:
+            diag.close()
+
+
+def bound_inside(diag: _socket.socket | None, device: int, inode: int) -> bool:
     """Whether a Unix socket of this network namespace is bound to that inode. The kernel gives 32 bits of each."""
-    wanted = (inode & 0xFFFFFFFF, _kernel_device(device))
-    diag.sendto(pack("=IHHII", 40, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP_REQUEST, 1, 0) + pack("=BBHIIIII", 1, 0, 0, 0xFFFFFFFF, 0, _UDIAG_SHOW_VFS, 0, 0), (0, 0))
-    found = False
+    wanted = pack("=II", inode & 0xFFFFFFFF, _kernel_device(device))
+    return any([wanted in _attributes(message, _UNIX_DIAG_VFS) for message in _messages(diag, 0xFFFFFFFF, _UDIAG_SHOW_VFS)])
+
+
+def listening_on_path(diag: _socket.socket | None, device: int, inode: int) -> list[int]:
+    """Inode numbers, as /proc/PID/fd shows them, of the sockets that listen at that inode of a file system."""
+    wanted = pack("=II", inode & 0xFFFFFFFF, _kernel_device(device))
+    found = [message for message in _messages(diag, _LISTENING, _UDIAG_SHOW_VFS) if wanted in _attributes(message, _UNIX_DIAG_VFS)]
+    return [unpack_from("=I", message, 4)[0] for message in found]
+
+
+def listening_on_name(diag: _socket.socket | None, name: bytes) -> list[int]:
+    """The same for an abstract name, with its leading NUL."""
+    found = [message for message in _messages(diag, _LISTENING, _UDIAG_SHOW_NAME) if name in _attributes(message, _UNIX_DIAG_NAME)]
+    return [unpack_from("=I", message, 4)[0] for message in found]
+
+
+def _messages(diag: _socket.socket | None, states: int, show: int) -> Iterator[bytes]:
+    """Every unix_diag_msg for the sockets in these states. Exhaust it: an answer left unread would be taken for the next one's."""
+    if diag is None:
+        raise OSError(EACCES, "nothing tells where a socket was made")
+    diag.sendto(pack("=IHHII", 40, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP_REQUEST, 1, 0) + pack("=BBHIIIII", 1, 0, 0, states, 0, show, 0, 0), (0, 0))
     while True:
         data = diag.recv(1 << 16)
         at = 0
         while at + 16 <= len(data):
             length, kind = unpack_from("=IH", data, at)
             if kind == _NLMSG_DONE:
-                return found
+                return
             if kind == _NLMSG_ERROR or length < 16:
                 raise OSError(-unpack_from("=i", data, at + 16)[0] if kind == _NLMSG_ERROR else 74, "sock_diag failed")
-            found = found or wanted in _vfs(data[at + 16 : at + length])
+            yield data[at + 16 : at + length]
             at += (length + 3) & ~3
 
 
-def _vfs(message: bytes) -> list[tuple[int, int]]:
-    """(inode, device) attributes of one unix_diag_msg."""
+def _attributes(message: bytes, wanted: int) -> list[bytes]:
+    """The values of one kind of attribute of a unix_diag_msg."""
     out, at = [], 16
     while at + 4 <= len(message):
         length, kind = unpack_from("=HH", message, at)
         if length < 4:
             break
-        if kind == _UNIX_DIAG_VFS:
-            out.append(unpack_from("=II", message, at + 4))
+        if kind == wanted:
+            out.append(message[at + 4 : at + length])
         at += (length + 3) & ~3
     return out
 

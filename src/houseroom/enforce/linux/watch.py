@@ -36,6 +36,7 @@ class Watcher:
         self.incomplete = False
         self.verdicts = Verdicts(step.rules)
         self.hidden = frozenset(map(os.fsencode, step.hidden))
+        self.secrets = set(step.secrets)
         self.roots = [os.fsencode(root) for root in step.roots]
         self.ancestors: dict[bytes, set[bytes]] = {}  # each ancestor of a single hidden path → the hidden paths below it
         self.armed: set[bytes] = set()
@@ -113,18 +114,20 @@ class Watcher:
         if self._interesting(name) or path in self.hidden:
             self._settle(path)
         elif not is_directory:
-            self._silence_fifo(path)
+            self._look_at(path)
         if is_directory and any(path.startswith(root.rstrip(b"/") + b"/") for root in self.roots):
             self.pending.append(path)
         for secret in tuple(self.ancestors.get(path, ())):
             self._arm(secret)
 
-    def _silence_fifo(self, path: bytes) -> None:
+    def _look_at(self, path: bytes) -> None:
+        """A new name that says nothing: it may be a FIFO of the host, or a further name of a hidden file."""
         try:
             found = os.lstat(path)
         except OSError:
             return
-        if S_ISFIFO(found.st_mode) and (found.st_dev, found.st_ino) not in self.made_inside:
+        identity = (found.st_dev, found.st_ino)
+        if (S_ISFIFO(found.st_mode) and identity not in self.made_inside) or identity in self.secrets:
             self._mount(self.build.new_mask("file"), path)
 
     def _settle(self, path: bytes) -> None:
@@ -139,6 +142,7 @@ class Watcher:
                 found = os.stat(path)
             if access == HIDE:
                 if found.st_dev != self.build.area_device and (S_ISDIR(found.st_mode) or S_ISREG(found.st_mode)):
+                    self.secrets.add((found.st_dev, found.st_ino))
                     self._mount(self.build.new_mask("dir" if S_ISDIR(found.st_mode) else "file"), path)
             elif not os.statvfs(path).f_flag & _ST_RDONLY:
                 tree = mount_sys.open_tree(path)

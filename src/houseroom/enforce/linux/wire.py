@@ -10,11 +10,11 @@ from __future__ import annotations
 import marshal
 import os
 
-from houseroom.plan import steps as plan
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from houseroom.plan import steps as plan
 
 LONGEST = 64 << 20
 EXITED, NOT_EXECUTED, UNWATCHED = 1, 2, 3  # with a wait status, an errno, nothing
@@ -58,8 +58,23 @@ def pack_steps(steps: tuple[plan.Step, ...]) -> list[tuple[str, tuple[object, ..
     return [(type(step).__name__, step.values()) for step in steps]
 
 
+def pack(steps: tuple[plan.Step, ...], machine: str) -> dict[str, object]:
+    """All that init needs of a plan: its steps, and the assembled filters by program."""
+    from houseroom.plan import seccomp
+    from houseroom.plan import steps as plan
+
+    filters = {
+        step.program: seccomp.assemble(step.program, machine, mediated=step.mediated, network=step.network)
+        for step in steps
+        if isinstance(step, plan.Seccomp)
+    }
+    return {"steps": pack_steps(steps), "filters": filters}
+
+
 def unpack_steps(packed: list[tuple[str, tuple[object, ...]]]) -> tuple[plan.Step, ...]:
     """The steps again."""
+    from houseroom.plan import steps as plan  # a supervisor with a remembered plan never unpacks it
+
     return tuple(getattr(plan, name)(*values) for name, values in packed)
 
 

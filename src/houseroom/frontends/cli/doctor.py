@@ -9,10 +9,10 @@ from houseroom.policy.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from houseroom.enforce.linux.doctor import Check
     from houseroom.frontends.cli.options import Given
     from houseroom.plan.facts import Host
     from houseroom.plan.steps import Covered
+    from houseroom.session.doctor import Check
 
 RUNGS = {
     "namespaces": "namespaces and mounts of our own, Landlock, a system call filter",
@@ -54,7 +54,7 @@ def doctor(given: Given) -> int:
 
 def examine(given: Given) -> Report:
     """Ask this host. Raises PolicyError."""
-    from houseroom.enforce.linux.doctor import checks
+    from houseroom.session.doctor import checks
 
     where = request.places(given)
     policy = request.policy(given, where)
@@ -83,7 +83,7 @@ def _host() -> Host:
 
 def _answers(host: Host) -> tuple[Check, ...]:
     """Each mechanism as the host answered, where there is no sandbox to try more in."""
-    from houseroom.enforce.linux.doctor import Check
+    from houseroom.session.doctor import Check
 
     asked = ("namespaces", "mounts", "proc", "overlay", "seccomp", "notify", "sock_diag")
     reasons = {name: str(getattr(host, name)) for name in asked}
@@ -127,10 +127,12 @@ def as_text(report: Report, sheet: Paper) -> str:
     parts = [
         _title("This host", "", sheet) + sheet.table([(Text(k, DIM), v) for k, v in about], (Column(wrap=False), Column())),
         _title("Mechanisms", "each tried now", sheet) + _checks(report.checks, sheet),
-        _title(f"Rung: {report.rung}", RUNGS.get(report.rung, ""), sheet).rstrip("\n"),
+        _title(f"Rung: {report.rung}", "", sheet) + sheet.prose(RUNGS.get(report.rung, ""), 2),
     ]
     if report.coverage:
         parts.append(_title(f"Policy: {report.policy}", "what each rule is enforced by", sheet) + _coverage(report.coverage, sheet))
+    if any(_broken(check) for check in report.checks):
+        parts.append(_title("Fixes", "", sheet) + "\n".join(_fix(check, sheet) for check in report.checks if _broken(check)))
     if report.refused:
         parts.append(sheet.prose(Text("A launch is refused here.", RED)) + "\n" + sheet.prose(report.refused, 2))
     else:
@@ -143,12 +145,18 @@ def _title(text: str, remark: str, sheet: Paper) -> str:
 
 
 def _checks(checks: tuple[Check, ...], sheet: Paper) -> str:
-    rows: list[tuple[Text, Text, Text]] = []
-    for check in checks:
-        rows.append((_mark(check.state), Text(check.name), Text(check.said or check.state, "" if check.state != "unused" else DIM)))
-        if check.fix and check.state == "missing":
-            rows.append((Text(""), Text(""), Text(f"fix: {check.fix}", YELLOW)))
+    rows = [(_mark(check.state), check.name, Text(check.said or check.state, DIM if check.state == "unused" else "")) for check in checks]
     return sheet.table(rows, (Column(wrap=False), Column(wrap=False), Column()))
+
+
+def _broken(check: Check) -> bool:
+    return bool(check.fix) and check.state == "missing"
+
+
+def _fix(check: Check, sheet: Paper) -> str:
+    """What to do about a mechanism. Not wrapped: it is there to be copied."""
+    lines = [f"  {sheet.set(line)}" for line in check.fix.split("\n")]
+    return "\n".join((sheet.prose(Text(f"# {check.name}", DIM), 2), *lines))
 
 
 def _coverage(coverage: tuple[Covered, ...], sheet: Paper) -> str:

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from houseroom.frontends.cli.options import Given
     from houseroom.policy.model import Places, Policy
-    from houseroom.session.sandbox import Prepared
+    from houseroom.session.sandbox import Prepared, Wish
 
 COMMAND_LINE = Origin("session", "command line")
 
@@ -45,12 +45,24 @@ def policy(given: Given, where: Places, *more: Rule) -> Policy:
     )
 
 
+def wish(given: Given) -> Wish:
+    """All of it that a plan depends on, besides the policy files. Raises UsageError, PolicyError."""
+    from houseroom.session.sandbox import Wish
+
+    return Wish(given.one("profile"), rules(given), settings(given), accepted(given), backend(given))
+
+
+def backend(given: Given) -> str:
+    """The rung that is asked for, "" for the highest that holds."""
+    wanted = given.one("backend") or ""
+    return "" if wanted == "auto" else wanted
+
+
 def prepare(given: Given, where: Places, what: Policy, *accept: str) -> Prepared:
     """A policy fitted to this host. Raises CannotEnforce where the floor does not hold and nobody accepted that."""
     from houseroom.session import sandbox
 
-    backend = given.one("backend") or ""
-    return sandbox.prepare(what, where, accept=(*accepted(given), *accept), backend="" if backend == "auto" else backend)
+    return sandbox.prepare(what, where, accept=(*accepted(given), *accept), backend=backend(given))
 
 
 def unfloored(given: Given, where: Places, what: Policy) -> Prepared:

@@ -8,55 +8,80 @@ from houseroom.frontends.cli import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from houseroom.enforce.linux.launch import Cradle
     from houseroom.frontends.cli.options import Given
-    from houseroom.session.sandbox import Outcome, Prepared
+    from houseroom.policy.model import Places, Policy
+    from houseroom.session.sandbox import Command, Outcome, Prepared
 
 
-def run(given: Given) -> int:
+def run(given: Given, cradle: Cradle) -> int:
     """Run the command and return its exit code as a shell would give it; with ``--dry-run`` print the plan."""
     from houseroom.session import sandbox
 
     where = request.places(given)
-    prepared = request.prepare(given, where, request.policy(given, where))
+    if given.flag("dry-run") or given.flag("json") or (given.flag("verbose") and not given.flag("quiet")):
+        return _told(given, where, cradle)
+    start = sandbox.ready(where, request.wish(given), os.environb, cradle)
+    return _end(sandbox.run(start, _command(given)), given)
+
+
+def _told(given: Given, where: Places, cradle: Cradle) -> int:
+    """With the plan before the eyes: shown instead of the run, before it, or after it."""
+    from houseroom.session import sandbox
+
+    what = request.policy(given, where)
+    prepared = sandbox.prepare(what, where, accept=request.accepted(given), backend=request.backend(given), cradle=cradle)
     if given.flag("dry-run"):
         with prepared:
             return _show(prepared, given)
-    if given.flag("verbose") and not given.flag("quiet"):
+    if not given.flag("json"):
         _announce(prepared)
+    outcome = sandbox.run(prepared, _command(given))
+    if given.flag("json"):
+        _report(prepared, outcome)
+        return outcome.exit_code
+    return _end(outcome, given)
+
+
+def _command(given: Given) -> Command:
+    from houseroom.session import sandbox
+
     cwd = given.one("cwd")
-    command = sandbox.Command(tuple(os.fsencode(word) for word in given.words), os.path.abspath(cwd) if cwd else "")
-    outcome = sandbox.run(prepared, command)
-    if outcome.kind in ("timed-out", "not-started") or given.flag("json"):
-        _report(prepared, outcome, given)
+    return sandbox.Command(tuple(os.fsencode(word) for word in given.words), os.path.abspath(cwd) if cwd else "")
+
+
+def _end(outcome: Outcome, given: Given) -> int:
+    """Say what the exit code alone does not. A command that merely failed has said so itself."""
+    if outcome.kind in ("timed-out", "not-started"):
+        from houseroom.frontends.cli import paper
+
+        if outcome.kind == "not-started":
+            paper.fail(outcome.detail or f"can't run {given.words[0]}")
+        elif not given.flag("quiet"):
+            paper.note(_why_stopped(request.policy(given, request.places(given))))
     return outcome.exit_code
 
 
-def _report(prepared: Prepared, outcome: Outcome, given: Given) -> None:
-    """Say what the exit code alone does not. A command that merely failed has said so itself."""
+def _report(prepared: Prepared, outcome: Outcome) -> None:
     from houseroom.frontends.cli import paper
 
-    if given.flag("json"):
-        paper.json_line(
-            {
-                "outcome": outcome.kind,
-                "code": outcome.code,
-                "exit_code": outcome.exit_code,
-                "detail": outcome.detail,
-                "rung": prepared.plan.rung,
-                "coverage": coverage(prepared),
-            }
-        )
-    elif outcome.kind == "not-started":
-        paper.fail(outcome.detail or f"can't run {given.words[0]}")
-    elif not given.flag("quiet"):
-        paper.note(_why_stopped(prepared))
+    paper.json_line(
+        {
+            "outcome": outcome.kind,
+            "code": outcome.code,
+            "exit_code": outcome.exit_code,
+            "detail": outcome.detail,
+            "rung": prepared.plan.rung,
+            "coverage": coverage(prepared),
+        }
+    )
 
 
-def _why_stopped(prepared: Prepared) -> str:
+def _why_stopped(policy: Policy) -> str:
     """Which limit it was: the shorter one, with its origin."""
     from houseroom.policy.export import value_text
 
-    limits = [(key, setting) for key in ("limits.time", "session.expires") if (setting := prepared.policy.setting(key))]
+    limits = [(key, setting) for key in ("limits.time", "session.expires") if (setting := policy.setting(key))]
     key, setting = min(limits, key=lambda limit: float(str(limit[1].value)))
     return f"stopped after {value_text(key, setting.value)}: {key} ({setting.origin})"
 

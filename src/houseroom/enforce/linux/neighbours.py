@@ -1,0 +1,58 @@
+"""Mediation where the sandbox shares the host's network namespace: there unix_diag(7) tells of the host's sockets as of ours.
+
+So a Unix socket, on a path or abstract, is reached only if a process inside listens on it, or the policy names its path.
+Landlock's scope for abstract sockets does not help here: it is init that connects, from outside the commands' domain.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES
+
+import _socket
+
+from houseroom.enforce.linux import descendants, socket_sys
+from houseroom.enforce.linux.mediate import Mediator, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.enforce.linux.mediate import _Borrowed
+
+
+class AmongNeighbours(Mediator):
+    """A mediator that asks who listens on a socket, not only whether it is in this network namespace."""
+
+    def _socket_address(self, pid: int, borrowed: _Borrowed, raw: bytes) -> bytes:
+        if borrowed.domain != _socket.AF_UNIX or int.from_bytes(raw[:2], "little") != _socket.AF_UNIX or not raw[2:]:
+            return raw
+        if raw[2:3] == b"\0":
+            if not _held_inside(socket_sys.listening_on_name(self.diag, raw[2:])):
+                raise Refused(EACCES, "an abstract socket of the host")
+            return raw
+        address = super()._socket_address(pid, borrowed, raw)
+        if os.readlink(b"/proc/self/fd/%d" % borrowed.held) in self.allowed_sockets:
+            return address
+        found = os.fstat(borrowed.held)
+        if not _held_inside(socket_sys.listening_on_path(self.diag, found.st_dev, found.st_ino)):
+            raise Refused(EACCES, "a socket of the host")
+        return address
+
+
+def _held_inside(sockets: list[int]) -> bool:
+    """Whether a process below init holds one of these sockets, by their inode numbers."""
+    wanted = {f"socket:[{inode}]" for inode in sockets}
+    return bool(wanted) and any(not wanted.isdisjoint(_descriptors(pid)) for pid in descendants.below(os.getpid()))
+
+
+def _descriptors(pid: int) -> set[str]:
+    """What a process's descriptors are; nothing of one that has ended, or that may not be looked at."""
+    out = set()
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                out.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+            except FileNotFoundError:
+                continue  # closed meanwhile
+    except OSError:
+        pass
+    return out

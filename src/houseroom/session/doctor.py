@@ -1,0 +1,254 @@
+"""What works on this host and what a policy really stops here: each thing tried now, outside first and then inside.
+
+The mechanisms are as the host answered for them. Then one command is run in a sandbox under the same policy; it tries what the
+policy forbids and says how it fared. A rule "works" only where the act went through outside and was refused inside.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
+from houseroom.policy.model import HIDE, PRIVATE
+from houseroom.policy.pattern import components
+from houseroom.session.mechanisms import MISSING, UNUSED, WORKS, Check, look_around, mechanisms
+from houseroom.session.trials import PLANTED, Answer, Answers, Trial, heard, trials
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from houseroom.policy.decide import PlacedPolicy
+    from houseroom.session.sandbox import Prepared
+    from houseroom.session.spawned import Spoken
+
+__all__ = ["Check", "checks", "look_around", "mechanisms"]
+
+_ATTEMPTS = os.path.join(os.path.dirname(__file__), "attempts_sys.py")
+_PATIENCE = 20  # seconds until a probe that hangs is given up; it takes a tenth of one
+_PREFIX = ".houseroom-doctor-"
+_SYSTEM_PYTHON = "/usr/bin/python3"
+_LONGEST_SOCKET = 107  # bytes of sun_path, unix(7)
+
+_REPORT = "Please report it, with what this prints:\nhouseroom doctor --json"
+_SAME = "# This should say the same:\nhouseroom run -- true"
+
+
+def checks(prepared: Prepared) -> tuple[Check, ...]:
+    """The host's mechanisms, and each rule of the policy tried in a sandbox of its own. Leaves nothing behind.
+
+    Takes a quarter of a second. Raises nothing: what could not be tried is a check that says so.
+    """
+    return (*mechanisms(prepared.facts.host, look_around()), *_tried(prepared))
+
+
+def _tried(prepared: Prepared) -> tuple[Check, ...]:
+    from subprocess import TimeoutExpired
+
+    inner = _interpreter(prepared.placed)
+    if not inner:
+        said = f"nothing was tried: neither {sys.executable} nor {_SYSTEM_PYTHON} can be read in the sandbox"
+        return (Check("probe", MISSING, said, "# Let the policy read one of them: files.read, or --read PATH"),)
+    if _forced(prepared):
+        return (Check("probe", UNUSED, f"nothing was tried: the rung {prepared.plan.rung} was asked for and is not this host's own"),)
+    with Stage(prepared) as stage:
+        tried = trials(stage)
+        try:
+            outside, inside, trouble = stage.play(tried, inner)
+        except (PolicyError, CannotEnforce, SetupFailed, OSError, TimeoutExpired) as error:
+            return (Check("probe", MISSING, f"nothing was tried: {error}", _SAME),)
+        ended = Check("probe", MISSING, trouble, _SAME) if trouble else Check("probe", WORKS, f"a sandbox started {inner}")
+        return (ended, *(_check(trial, outside, inside, prepared) for trial in tried))
+
+
+def _check(trial: Trial, outside: Answers, inside: Answers, prepared: Prepared) -> Check:
+    if trial.inside and trial.name not in inside:
+        return Check(trial.name, UNUSED, "not tried: the probe had ended")
+    state, said = trial.judge(outside, inside)
+    if state != MISSING:
+        return Check(trial.name, state, said)
+    if any(row.rule == trial.rule and row.loses for row in prepared.plan.coverage):
+        return Check(trial.name, state, f"{said} (a known loss here: see {trial.rule} below)")
+    wrong = "allows this and it failed" if trial.granted else "forbids this and it happened"
+    return Check(trial.name, state, said, f"# The policy {wrong}. {_REPORT}")
+
+
+def _interpreter(placed: PlacedPolicy) -> str:
+    """An interpreter that the policy lets the sandbox read, with its standard library; "" where there is none."""
+    library = os.path.dirname(os.path.realpath(os.__file__))
+    for path, needed in ((sys.executable, (library,)), (_SYSTEM_PYTHON, ())):
+        wanted = (path, os.path.realpath(path), *needed)
+        if path and os.access(path, os.X_OK) and all(placed.access(components(one))[0] not in (HIDE, PRIVATE) for one in wanted):
+            return path
+    return ""
+
+
+def _forced(prepared: Prepared) -> bool:
+    from houseroom.plan.compile import choose_rung
+
+    try:
+        return choose_rung(prepared.facts.host) != prepared.plan.rung
+    except CannotEnforce:
+        return True
+
+
+class Stage:
+    """What the probe acts upon: listeners, a directory in the home, one in /tmp, and names that nobody else uses."""
+
+    def __init__(self, prepared: Prepared):
+        self.prepared, self.placed = prepared, prepared.placed
+        self.places = prepared.placed.places
+        self.token = _PREFIX + os.urandom(12).hex()
+        self.tcp: socket.socket | None = None
+        self.unix: socket.socket | None = None
+        self.unix_path = self.planted = self.trouble = ""
+        self.made: list[str] = []  # directories, to be removed
+        self.wanted: list[str] = []  # paths that an act may leave on the host
+
+    def __enter__(self) -> Stage:
+        try:
+            self._listen()
+            self._listen_on_path()
+            if self.placed.access(components(self.places.tmp))[0] == PRIVATE:
+                self.planted = self._directory(self.places.tmp)
+        except BaseException:
+            self._strike()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._strike()
+
+    def _listen(self) -> None:
+        import socket
+
+        try:
+            self.tcp = socket.create_server(("127.0.0.1", 0))
+            self.tcp.settimeout(0)
+        except OSError as error:
+            self.trouble = str(error)
+
+    def _listen_on_path(self) -> None:
+        """In the home directory, not in ours below it: that one is hidden, which would refuse the connection for a lesser reason."""
+        import socket
+
+        directory = self._directory(self.places.home)
+        path = f"{directory}/socket"
+        if sys.platform == "win32" or not directory or len(os.fsencode(path)) > _LONGEST_SOCKET:
+            return
+        self.unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.unix.bind(path)
+        except OSError:
+            return  # a file system without sockets
+        self.wanted.append(path)
+        self.unix.listen()
+        self.unix.settimeout(0)
+        self.unix_path = path
+
+    def _directory(self, parent: str) -> str:
+        from houseroom.session.private_directory import make_fresh
+
+        try:
+            path, descriptor = make_fresh(parent, _PREFIX)
+        except SetupFailed:
+            return ""
+        os.close(descriptor)
+        self.made.append(path)
+        return path
+
+    def left(self, path: str) -> bool:
+        """Whether an act's file is on the host."""
+        return os.path.lexists(path)
+
+    def name(self, directory: str) -> str:
+        """A path of our own there, removed at the end if an act makes it."""
+        path = f"{directory.rstrip('/')}/{self.token}"
+        self.wanted.append(path)
+        return path
+
+    def access(self, path: str) -> str:
+        """What the policy grants at a path."""
+        return self.placed.access(components(path))[0]
+
+    def play(self, trials: tuple[Trial, ...], inner: str) -> tuple[Answers, Answers, str]:
+        """The answers outside and inside, and what went wrong with the probe ("" if nothing)."""
+        import json
+        import subprocess
+
+        with open(_ATTEMPTS, encoding="utf-8") as file:
+            program = file.read()
+        environment = {**os.environ, PLANTED: os.urandom(12).hex()}
+        acts = json.dumps([(trial.name, *trial.outside) for trial in trials if trial.outside])
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program, acts],
+            env=environment,
+            cwd=self.places.workspace,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        outside = _answers(done.stdout)
+        heard(self.tcp)
+        heard(self.unix)
+        acts = json.dumps([(trial.name, *trial.inside) for trial in trials if trial.inside])
+        spoken = self._run((inner, "-I", "-S", "-c", program, acts), environment)
+        return outside, _answers(spoken.stdout), _trouble(spoken)
+
+    def _run(self, argv: tuple[str, ...], environment: dict[str, str]) -> Spoken:
+        import subprocess
+
+        from houseroom.session import request, spawned
+
+        policy = self.prepared.policy
+        given = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
+        wanted = request.Request(argv, self.places.workspace, given, self.places, policy, accept=_accepted(self.prepared))
+        pipe = subprocess.PIPE
+        return spawned.run(wanted, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, timeout=_PATIENCE)
+
+    def _strike(self) -> None:
+        for listener in (self.tcp, self.unix):
+            if listener is not None:
+                listener.close()
+        for remove, paths in ((os.unlink, self.wanted), (os.rmdir, self.made)):
+            for path in paths:
+                try:
+                    remove(path)
+                except OSError:
+                    continue  # an act that was refused left nothing
+
+
+def _accepted(prepared: Prepared) -> tuple[str, ...]:
+    """What this Prepared must have accepted to exist."""
+    from houseroom.policy.layers import refuse_unenforced
+
+    short = tuple(row.rule for row in prepared.plan.coverage if row.state != "enforced")
+    try:
+        refuse_unenforced(prepared.policy)
+    except CannotEnforce as error:
+        return (*short, *error.missing)
+    return short
+
+
+def _answers(text: str) -> Answers:
+    import json
+
+    out = {}
+    for line in text.splitlines():
+        try:
+            name, done, seen = json.loads(line)
+        except ValueError:
+            continue  # cut off by the probe's end
+        out[name] = Answer(done, seen)
+    return out
+
+
+def _trouble(spoken: Spoken) -> str:
+    outcome = spoken.outcome
+    if outcome.kind == "exited" and outcome.code == 0:
+        return ""
+    last = (spoken.stderr or "").strip().rpartition("\n")[2]
+    return f"the probe did not end well: {outcome.kind} {outcome.code}" + "".join(f", {part}" for part in (outcome.detail, last) if part)

@@ -1,0 +1,147 @@
+"""Plans that were made before, kept so that the same question need not be decided twice.
+
+``compile_plan`` is a pure function of the policy and the facts. So what it said is true again when both are the same: the
+policy's files (by inode, size, times, owner and mode), the command line, the version of our own code, and every fact of
+the host, which is asked anew at each start. Reading the policy and deciding cost more than building the sandbox; asking costs
+a millisecond.
+
+A remembered plan decides what is enforced, so it is kept like the trust record: in a directory of ours, mode 0700, that
+no sandbox can write, and a file that is not plainly ours is not read. Nothing depends on it: whatever is odd is a miss.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+from stat import S_ISREG
+
+from houseroom.enforce.linux import wire
+from houseroom.errors import SetupFailed
+from houseroom.plan.questions import Questions
+from houseroom.policy.record import Record
+from houseroom.session.environment import Choice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.plan.facts import Facts
+    from houseroom.plan.steps import Plan
+    from houseroom.policy.model import Places
+
+STATE = ".local/state/houseroom"
+_MOST, _LARGEST, _ANSWERS = 64, 16 << 20, 4  # files kept; bytes of one; plans in one, for as many states of the host
+_CODE = os.path.dirname(os.path.dirname(__file__))
+_RINGS = ("policy", "plan", "enforce/linux", "session")
+
+
+class Memory(Record):
+    """What one wish came to: the questions to ask the host again, and for some of its answers the plan."""
+
+    seconds: float | None
+    questions: Questions
+    choice: Choice
+    answers: tuple[tuple[object, dict[str, object]], ...]
+
+    def plan_for(self, facts: Facts) -> dict[str, object] | None:
+        """The packed plan that were planned for exactly these facts."""
+        wanted = plain_facts(facts)
+        return next((packed for known, packed in self.answers if known == wanted), None)
+
+
+def key(places: Places, wish: tuple[object, ...]) -> tuple[object, ...]:
+    """All that a plan depends on besides the host's facts, as plain values. ``wish`` is what the caller asked for."""
+    config, system = f"{places.home}/.config/houseroom", "/etc/houseroom"
+    files = [f"{places.workspace}/.houseroom/policy.toml", f"{places.home}/{STATE}/trust.json"]
+    for directory in (config, system):
+        files.append(f"{directory}/policy.toml")
+        try:
+            files += [f"{directory}/profiles/{name}" for name in sorted(os.listdir(f"{directory}/profiles"))]
+        except OSError:
+            continue
+    directories = (f"{places.workspace}/.houseroom", config, system)
+    return (places.values(), wish, tuple(map(_stamp, (*files, *directories))), _code_stamp())
+
+
+def recall(places: Places, wanted: tuple[object, ...]) -> Memory | None:
+    """What is remembered under a key, None where nothing is."""
+    try:
+        fd = os.open(_path(places, wanted), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077 or status.st_size > _LARGEST:
+            return None
+        try:
+            known, seconds, questions, choice, answers = marshal.loads(file.read())
+        except (ValueError, EOFError, TypeError):
+            return None
+    if known != wanted:
+        return None
+    return Memory(seconds, Questions(*questions), Choice(*choice), answers)
+
+
+def remember(places: Places, wanted: tuple[object, ...], memory: Memory, facts: Facts, plan: Plan) -> None:
+    """Keep a plan. A host on which we can keep nothing is only slower."""
+    from houseroom.session.private_directory import open_private
+
+    earlier = recall(places, wanted)
+    answers = ((plain_facts(facts), wire.pack(plan.steps, facts.host.machine)), *(earlier.answers if earlier else ())[: _ANSWERS - 1])
+    data = marshal.dumps((wanted, memory.seconds, memory.questions.values(), memory.choice.values(), answers))
+    path = _path(places, wanted)
+    try:
+        directory = open_private(os.path.dirname(path))
+    except SetupFailed:
+        return
+    name, part = os.path.basename(path), f".{os.getpid()}.part"
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(part, name, src_dir_fd=directory, dst_dir_fd=directory)
+        _forget_oldest(directory)
+    except OSError:
+        return
+    finally:
+        os.close(directory)
+
+
+def plain_facts(facts: Facts) -> tuple[object, ...]:
+    """Facts as plain values that compare equal exactly when they are the same."""
+    tree = facts.tree
+    named = {path: entry.values() for path, entry in tree.named.items()}
+    found = sorted(entry.values() for entry in tree.found)
+    aliases = {parts: tuple(sorted(others)) for parts, others in tree.aliases.items()}
+    return (facts.host.values(), named, found, *map(sorted, (tree.watched, tree.fifos, tree.gitfiles, tree.secrets, tree.incomplete)), aliases)
+
+
+def _forget_oldest(directory: int) -> None:
+    names = os.listdir(directory)
+    if len(names) > _MOST:
+        oldest = min(names, key=lambda name: os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime)
+        os.unlink(oldest, dir_fd=directory)
+
+
+def _path(places: Places, wanted: tuple[object, ...]) -> str:
+    """Where a key's memory is. The key itself is in the file and compared: the name need only spread, and always be the same."""
+    from binascii import crc32
+
+    return f"{places.home.rstrip('/')}/{STATE}/plans/{crc32(repr(wanted).encode('utf-8', 'backslashreplace')):08x}"
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _code_stamp() -> tuple[int, int]:
+    """Changes with our own code: number of its files and the latest change."""
+    count = latest = 0
+    for ring in _RINGS:
+        with os.scandir(f"{_CODE}/{ring}") as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    count, latest = count + 1, max(latest, entry.stat().st_mtime_ns)
+    return count, latest
