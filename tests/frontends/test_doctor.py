@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from houseroom.enforce.linux.doctor import Check
+from houseroom.session.doctor import Check
 
 from houseroom.frontends.cli import doctor
 from houseroom.frontends.cli.doctor import Report

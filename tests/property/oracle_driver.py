@@ -13,7 +13,7 @@ from pathlib import Path
 from houseroom.errors import CannotEnforce, PolicyError
 from houseroom.frontends.cli.explain import follow, through
 from houseroom.plan import steps
-from houseroom.policy.decide import Allow, Read, Write
+from houseroom.policy.decide import Allow, Read, Write, decide
 from houseroom.policy.layers import merge
 from houseroom.policy.model import Origin, Places, Rule, Setting, Stratum
 from houseroom.policy.parse import parse
@@ -51,7 +51,16 @@ def answer(placed, verb, path, follow_last):
         resolved = f"{'' if above == '/' else above}/{name}"
     decision = through(placed, (Read if verb == "read" else Write)(resolved), links)
     allowed = isinstance(decision, Allow)
-    return {"allow": allowed, "access": decision.access if allowed else "", "why": decision.why.sentence, "path": resolved}
+    way = [passed.access for link, _ in links if isinstance(passed := decide(placed, Read(link)), Allow)]
+    rule = decision.why.rule.subject if decision.why.rule else ""
+    return {
+        "allow": allowed,
+        "access": decision.access if allowed else "",
+        "why": decision.why.sentence,
+        "path": resolved,
+        "rule": rule,
+        "way": way,
+    }
 
 
 def one_line():
@@ -75,7 +84,9 @@ def main():
         return
     with prepared:
         made = prepared.plan.steps
-        mounts = {step.path: type(step).__name__ for step in made if isinstance(step, steps.Bind | steps.Mask | steps.Private | steps.Scratch)}
+        mounts = {
+            step.path: type(step).__name__ for step in made if isinstance(step, steps.Bind | steps.Mask | steps.Private | steps.Scratch)
+        }
         mediate = next((step for step in made if isinstance(step, steps.Mediate)), None)
         said = {
             "decisions": [answer(prepared.placed, *ask) for ask in order["asks"]],

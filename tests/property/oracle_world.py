@@ -68,11 +68,25 @@ def targets(draw: st.DrawFn, path: str, known: tuple[str, ...]) -> str:
     if form == "self":
         return os.path.basename(path)
     if form == "outside":
-        return draw(st.sampled_from(("/etc/hostname", "/usr", "/")))
+        return draw(st.sampled_from(("/etc/hostname", "/usr/share")))  # a rule on such a link is one on what it leads to
     return ".." if form == "up" else os.path.relpath(to, os.path.dirname(path))
 
 
-GLOBS = ("**/.env", "**/.git", "**/a", "**/x.key", "*.key", "*", "a/*", "**/b/*", "**/a/**/b", "~/*", "~/**/.mcp.json", "{workspace}/*/a", "?")
+GLOBS = (
+    "**/.env",
+    "**/.git",
+    "**/a",
+    "**/x.key",
+    "*.key",
+    "*",
+    "a/*",
+    "**/b/*",
+    "**/a/**/b",
+    "~/*",
+    "~/**/.mcp.json",
+    "{workspace}/*/a",
+    "?",
+)
 KEYS = ("files.hide", "files.hide", "files.protect", "files.protect", "files.private", "files.scratch", "files.write", "files.read")
 
 

@@ -53,6 +53,8 @@ class Decision:
     access: str
     why: str
     path: str
+    rule: str
+    way: list[str]  # access of each link on the way
 
 
 @dataclass
@@ -133,7 +135,10 @@ def asked(stage: Stage, act: tuple[str, ...]) -> Asked:
     shown = [stage.at(path) for path in paths]
     full = [path if path.startswith("/") else f"{stage.root}/home/ws/{path}" for path in shown]
     last = [path.rpartition("/")[2] in ("", ".", "..") for path in full]
-    real = tuple(os.path.realpath(path) if end else f"{os.path.realpath(os.path.dirname(path))}/{os.path.basename(path)}" for path, end in zip(full, last, strict=True))
+    real = tuple(
+        os.path.realpath(path) if end else f"{os.path.realpath(os.path.dirname(path))}/{os.path.basename(path)}"
+        for path, end in zip(full, last, strict=True)
+    )
     done = (verb, *shown)
     way = tuple(("read", passed, True) for path in full for passed in left_again(path))
     if verb in READS:
@@ -208,7 +213,9 @@ class Excuses:
         verb, real = one.act[0], one.real
         accesses = {decision.access for decision in decisions}
         where = [self.policy.mount(decision.path) for decision in decisions]
-        if any(self.policy.asks[ask].access == "private" for ask in one.also if ask[0] == "read"):
+        if any(self.policy.asks[ask].access == "private" for ask in one.also if ask[0] == "read") or any(
+            "private" in d.way for d in decisions
+        ):
             return "what is private starts empty: the way through it is not there"
         if not all(self.policy.asks[ask].allow for ask in one.also):
             return "another path that this act changes or goes through is denied"
@@ -218,13 +225,17 @@ class Excuses:
             return "what is private starts empty: the entry or its directory is not there"
         if verb in ("unlink", "rmdir", "rename") and inside.errno == errno.EBUSY and any(path in self.policy.mounts for path in real):
             return "an entry at which the access changes is a mount point"
-        if inside.errno in (errno.EROFS, errno.EACCES) and any(d.access == "scratch" and policy_kind(self.policy, d.path) == "Bind" for d in decisions):
+        if inside.errno in (errno.EROFS, errno.EACCES) and any(
+            d.access == "scratch" and policy_kind(self.policy, d.path) == "Bind" for d in decisions
+        ):
             return "a single file can't be a layer of the sandbox: it is read-only instead"
         if verb in ("rename", "link") and inside.errno == errno.EXDEV:
             if len(set(where)) > 1:
                 return "two mounts"
             if "scratch" in accesses and verb == "rename" and os.path.isdir(real[0]):
                 return "overlayfs moves no directory of its lower layer"
+        if inside.errno in (errno.EACCES, errno.ENOENT) and all(self.is_wild_below_hidden(decision) for decision in decisions):
+            return "below a hidden directory a wildcard of files.protect opens nothing: it is not searched there"
         if inside.errno == errno.EROFS and any(path.endswith("/.git") for path in real):
             return "no .git comes into being, whatever the policy grants"
         if inside.errno in (errno.EROFS, errno.EBUSY, errno.EXDEV) and any(self.is_repository(path) for path in real):
@@ -233,9 +244,15 @@ class Excuses:
             return "a directory moved here, or a link made here, could bring a protected path into being"
         return ""
 
+    def is_wild_below_hidden(self, decision: Decision) -> bool:
+        wild = "*" in decision.rule or "?" in decision.rule
+        return wild and decision.access == "protect" and policy_kind(self.policy, decision.path) in ("Mask", "Private")
+
     def is_repository(self, path: str) -> bool:
         """Whether a link called ``.git`` on the stage leads to this path or above it."""
-        links = (f"{self.stage.root}/{name}" for name, node in self.stage.case.nodes.items() if node.kind == "link" and name.endswith("/.git"))
+        links = (
+            f"{self.stage.root}/{name}" for name, node in self.stage.case.nodes.items() if node.kind == "link" and name.endswith("/.git")
+        )
         return any(f"{path}/".startswith(f"{os.path.realpath(link)}/") for link in links)
 
     def leads(self, path: str) -> bool:
@@ -265,8 +282,10 @@ def check(who: Identity, case: Case) -> None:
     stage = Stage(who.base / "stage", who.uid, who.gid, case)
     stage.build()
     todo = twins(who, stage, case)
-    begin = ("read", str(stage.root / "home/ws"), True)
-    asks = list(dict.fromkeys((begin, *(ask for one in todo for ask in (*one.primary, *one.also)))))
+    begin = [
+        ("read", path, True) for path in (str(stage.root / "home/ws"), who.python, "/usr/lib", "/lib64", "/etc") if os.path.exists(path)
+    ]
+    asks = list(dict.fromkeys((*begin, *(ask for one in todo for ask in (*one.primary, *one.also)))))
     layers = {layer: [[key, stage.at(subject)] for key, subject in rules] for layer, rules in case.layers.items()}
     order = {
         "python": who.python,
@@ -286,8 +305,8 @@ def check(who: Identity, case: Case) -> None:
             return
         decisions = [Decision(**each) for each in said["decisions"]]  # type: ignore[attr-defined]
         policy = Policy(dict(zip(asks, decisions, strict=True)), said["mounts"], said["pinned"], said["rules"])  # type: ignore[arg-type]
-        if policy.asks[begin].access not in ("read", "protect", "scratch", "write"):
-            return  # a rule of the example takes away the directory that the command starts in
+        if any(policy.asks[ask].access not in ("read", "protect", "scratch", "write") for ask in begin):
+            return  # a rule of the example takes away what the command needs to start
         assert sandbox.line() == {"ready": who.uid}
         excuses = Excuses(policy, stage)
         for one in todo:
@@ -312,7 +331,9 @@ def judge(one: Asked, inside: Answer, policy: Policy, stage: Stage, excuses: Exc
         own = bool(accesses & {"private", "scratch"})
         reason = excuses.find(one, inside)
         if own or one.act[0] in READS:
-            assert now == stage.want, f"not on the host's own, and the host changed: {story}\n  {set(now.items()) ^ set(stage.want.items())}"
+            assert now == stage.want, (
+                f"not on the host's own, and the host changed: {story}\n  {set(now.items()) ^ set(stage.want.items())}"
+            )
         elif inside.errno:
             assert now == stage.want, f"failed, and the host changed: {story}\n  {set(now.items()) ^ set(stage.want.items())}"
         if "private" in accesses:

@@ -25,12 +25,17 @@ NAMES = ("a", "b", ".git", ".env")
 PLACES = ("/", "/home/me", "/home/me/work", "/srv", "/tmp")
 LEAVES = ("read", "write", "hide", "protect", "private", "scratch")
 
-paths = st.tuples(st.sampled_from(PLACES[1:]), st.lists(st.sampled_from(NAMES), max_size=3)).map(lambda drawn: "/".join((drawn[0], *drawn[1])))
+paths = st.tuples(st.sampled_from(PLACES[1:]), st.lists(st.sampled_from(NAMES), max_size=3)).map(
+    lambda drawn: "/".join((drawn[0], *drawn[1]))
+)
 globs = st.sampled_from(("**/.git", "**/.env", "~/*/a", "*", "a/*", "**/a/b", "/srv/**/b", "~/**/.env"))
 hosts = st.builds(
     HOST.with_,
     landlock_abi=st.integers(0, 7),
-    **{name: st.sampled_from(("", "", "Operation not permitted")) for name in ("namespaces", "mounts", "proc", "overlay", "notify", "sock_diag")},
+    **{
+        name: st.sampled_from(("", "", "Operation not permitted"))
+        for name in ("namespaces", "mounts", "proc", "overlay", "notify", "sock_diag")
+    },
     bubblewrap=st.sampled_from(("", "/usr/bin/bwrap")),
 )
 rules = st.lists(st.tuples(st.sampled_from(LEAVES), st.one_of(paths, paths, globs)), max_size=7)
@@ -51,7 +56,9 @@ def files(draw: st.DrawFn) -> Files:
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    start = draw(st.sampled_from(((("read", "/"), ("write", "{workspace}"), ("private", "/tmp")), (("read", "/srv"), ("write", "{workspace}")))))
+    start = draw(
+        st.sampled_from(((("read", "/"), ("write", "{workspace}"), ("private", "/tmp")), (("read", "/srv"), ("write", "{workspace}"))))
+    )
     strata = [stratum(*start, *draw(rules))]
     for layer in ("organisation", "project"):
         if draw(st.booleans()):

@@ -21,54 +21,62 @@ _COVERED_BY_BWRAP = frozenset({"sys", "sysrq-trigger", "irq", "bus"})
 LEFT_TO_INIT = (plan.Namespaces, plan.Mediate, plan.Lock, plan.Landlock, plan.Seccomp)
 
 
+_ONLY_ITS_OWN = ("--die-with-parent", "--as-pid-1", "--cap-drop", "ALL")
+_NAMESPACES = ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup")
+_EMPTY = "\0"  # stands for the number of a descriptor: an argument of a program never holds this character
+
+
 def arguments(steps: Sequence[plan.Step], *, first: int, absent: Collection[str] = ()) -> tuple[str, ...]:
     """Options for bwrap, without the command. A masked file is the copy of an empty one, read from a descriptor of its own:
     ``first``, ``first`` + 1 and so on, ``descriptors`` of them. ``absent`` names what is not in this kernel's /proc.
     """
-    out: list[str] = ["--die-with-parent", "--as-pid-1", "--cap-drop", "ALL"]
-    sealed: list[str] = []
-    size: tuple[str, ...] = ()
-    number = first
+    out = [*_ONLY_ITS_OWN]
+    size = next((("--size", str(step.size)) for step in steps if isinstance(step, plan.Area) and step.size), ())
     for step in steps:
-        match step:
-            case plan.Namespaces(network=network):
-                out += ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup")
-                out += ("--unshare-net",) if network else ()
-            case plan.Root(base="host"):
-                out += ("--ro-bind", "/", "/")
-            case plan.Root():
-                sealed.append("/")
-            case plan.Area(size=limit):
-                size = ("--size", str(limit)) if limit else ()
-            case plan.Devices():
-                out += ("--dev", "/dev")
-            case plan.Proc():
-                out += ("--proc", "/proc")
-                for name in step.read_only:
-                    out += () if name in _COVERED_BY_BWRAP else ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
-                for name in step.masked:
-                    if name not in absent:
-                        out += ("--perms", "0000", "--ro-bind-data", str(number), f"/proc/{name}")
-                        number += 1
-            case plan.Private(path=path, mode=mode):
-                out += ("--perms", f"{mode:04o}", *size, "--tmpfs", path)
-            case plan.Scratch(path=path):
-                out += ("--perms", "0755", *size, "--tmpfs", path)
-            case plan.Bind(link=True):
-                pass  # mount(2), which bwrap uses, follows a symbolic link; coverage says what is lost
-            case plan.Bind(path=path, write=write):
-                out += ("--bind" if write else "--ro-bind", path, path)
-            case plan.Mask(path=path, kind="dir", hollow=True):
-                out += ("--perms", "0711", "--tmpfs", path)
-                sealed.append(path)
-            case plan.Mask(path=path, kind="dir"):
-                out += ("--perms", "0000", "--tmpfs", path, "--remount-ro", path)
-            case plan.Mask(path=path):
-                out += ("--perms", "0000", "--ro-bind-data", str(number), path)
-                number += 1
+        out += _surroundings(step, absent) or _mount(step, size)
+    sealed = ["/" for step in steps if isinstance(step, plan.Root) and step.base == "empty"]
+    sealed += [step.path for step in steps if isinstance(step, plan.Mask) and step.kind == "dir" and step.hollow]
     for path in reversed(sealed):
         out += ("--remount-ro", path)
-    return (*out, "--chdir", "/")
+    numbers = iter(range(first, first + len(out)))
+    return (*(str(next(numbers)) if word == _EMPTY else word for word in out), "--chdir", "/")
+
+
+def _surroundings(step: plan.Step, absent: Collection[str]) -> tuple[str, ...]:
+    match step:
+        case plan.Namespaces(network=network):
+            return (*_NAMESPACES, "--unshare-net") if network else _NAMESPACES
+        case plan.Root(base="host"):
+            return ("--ro-bind", "/", "/")
+        case plan.Devices():
+            return ("--dev", "/dev")
+        case plan.Proc(read_only=read_only, masked=masked):
+            left = [name for name in read_only if name not in _COVERED_BY_BWRAP]
+            kept = [word for name in left for word in ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")]
+            hidden = [
+                word for name in masked if name not in absent for word in ("--perms", "0000", "--ro-bind-data", _EMPTY, f"/proc/{name}")
+            ]
+            return ("--proc", "/proc", *kept, *hidden)
+    return ()
+
+
+def _mount(step: plan.Step, size: tuple[str, ...]) -> tuple[str, ...]:
+    match step:
+        case plan.Private(path=path, mode=mode):
+            return ("--perms", f"{mode:04o}", *size, "--tmpfs", path)
+        case plan.Scratch(path=path):
+            return ("--perms", "0755", *size, "--tmpfs", path)
+        case plan.Bind(link=True):
+            return ()  # mount(2), which bwrap uses, follows a symbolic link; coverage says what is lost
+        case plan.Bind(path=path, write=write):
+            return ("--bind" if write else "--ro-bind", path, path)
+        case plan.Mask(path=path, kind="dir", hollow=True):
+            return ("--perms", "0711", "--tmpfs", path)
+        case plan.Mask(path=path, kind="dir"):
+            return ("--perms", "0000", "--tmpfs", path, "--remount-ro", path)
+        case plan.Mask(path=path):
+            return ("--perms", "0000", "--ro-bind-data", _EMPTY, path)
+    return ()
 
 
 def descriptors(options: Sequence[str]) -> Iterator[int]:
@@ -78,11 +86,11 @@ def descriptors(options: Sequence[str]) -> Iterator[int]:
 
 # One of each: what is started with these once says whether this bwrap and this host will do.
 TRIAL: tuple[plan.Step, ...] = (
-    plan.Namespaces(True, True, ""),
+    plan.Namespaces(network=True, pid=True, why=""),
     plan.Root("host", ""),
     plan.Area(1 << 20, ""),
     plan.Devices(""),
-    plan.Proc(True, (), (), ""),
+    plan.Proc(fresh=True, read_only=(), masked=(), why=""),
     plan.Private("/tmp", 0o1777, ""),
     plan.Mask("/tmp/file", "file", ""),
     plan.Mask("/tmp/directory", "dir", ""),

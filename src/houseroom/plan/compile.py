@@ -150,7 +150,9 @@ def find_marks(placed: PlacedPolicy, facts: Facts) -> tuple[Mark, ...]:
 def _missing_root(path: str, rule: Rule) -> PolicyError:
     origin = rule.origin
     hint = f"Create it first: mkdir -p {path}"
-    return PolicyError(f"can't make {path} writable: it does not exist", file=origin.file, line=origin.line, column=origin.column, hint=hint)
+    return PolicyError(
+        f"can't make {path} writable: it does not exist", file=origin.file, line=origin.line, column=origin.column, hint=hint
+    )
 
 
 def _around(marks: dict[tuple[str, ...], Mark], parts: tuple[str, ...], root: str) -> str:
@@ -245,7 +247,7 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
     if rung == NAMESPACES:
         hidden = facts.tree.watched
         why = "a hidden file that the host replaces or creates meanwhile is masked again"
-        steps.append(Watch(roots, rules, hidden, facts.tree.secrets, why))
+        steps.append(Watch(tuple(root for root in roots if root != "/"), rules, hidden, facts.tree.secrets, why))
     steps.append(Lock(_rlimits(placed), "no capabilities, no way to regain any, limits of the policy"))
     if host.landlock_abi:
         allowed = _landlock_rules(marks, rung, readable=placed.access(())[0] != HIDE, mediated=mediated)

@@ -50,7 +50,8 @@ def _with_namespaces(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step,
         elif mediated:
             yield _row("files.protect", ("read-only bind mounts", _INIT, *wall), () if wall else (_RACE,))
         else:
-            yield _row("files.protect", ("read-only bind mounts",), (f"names that do not exist yet can be created: {_NOT_HANDED}: {host.notify}",))
+            created = f"names that do not exist yet can be created: {_NOT_HANDED}: {host.notify}"
+            yield _row("files.protect", ("read-only bind mounts",), (created,))
     if _uses(placed, HIDE):
         yield _row("files.hide", ("empty masks", "watched with inotify"), tree.incomplete)
     if _uses(placed, SCRATCH):
@@ -81,10 +82,11 @@ def _with_bubblewrap(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step,
         "sockets": ("a FIFO that the host makes meanwhile can be written",),
         "limits.disk": ("each private directory may take as much",),
     }
+    instead = {"watched with inotify": "made by bubblewrap", "overlayfs on a private tmpfs": "private tmpfs"}
     writable = any(isinstance(step, plan.Bind) and step.write for step in steps)
     for row in _with_namespaces(placed, facts, steps):
         lost = losses.get(row.rule, ()) if writable or row.rule not in ("files.protect", "sockets") else ()
-        by = tuple({"watched with inotify": "made by bubblewrap", "overlayfs on a private tmpfs": "private tmpfs"}.get(way, way) for way in row.by)
+        by = tuple(instead.get(way, way) for way in row.by)
         if row.rule == "files.scratch":
             yield Covered(row.rule, PARTLY, by, lost)
         else:
@@ -106,9 +108,11 @@ def _with_landlock(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, .
     yield Covered("files.write", PARTLY, (_LANDLOCK,), tuple(lost))
     if _uses(placed, PROTECT):
         if mediated:
-            yield Covered("files.protect", PARTLY, (_INIT, _LANDLOCK), ("what exists can be written and removed; only missing names can't be created",))
+            existing = "what exists can be written and removed; only missing names can't be created"
+            yield Covered("files.protect", PARTLY, (_INIT, _LANDLOCK), (existing,))
         else:
-            yield Covered("files.protect", MISSING, (), (f"Landlock can't take a path out of a writable directory, nor a name: {_NOT_HANDED}: {host.notify}",))
+            neither = "Landlock can't take a path out of a writable directory, nor a name"
+            yield Covered("files.protect", MISSING, (), (f"{neither}: {_NOT_HANDED}: {host.notify}",))
     if _uses(placed, HIDE):
         yield Covered("files.hide", MISSING, (), ("Landlock can't take a path out of a readable directory",))
     if _uses(placed, PRIVATE):
@@ -180,9 +184,7 @@ def _uses(placed: PlacedPolicy, access: str) -> bool:
     return any(rule.key == key for stratum in placed.policy.strata for rule in stratum.rules)
 
 
-def require(
-    coverage: tuple[Covered, ...], floor: tuple[Rule, ...], accepted: tuple[str, ...], because: str = ""
-) -> tuple[Covered, ...]:
+def require(coverage: tuple[Covered, ...], floor: tuple[Rule, ...], accepted: tuple[str, ...], because: str = "") -> tuple[Covered, ...]:
     """The rows, those marked that fall short of the floor and were accepted by name. Raises CannotEnforce for any other.
 
     ``because`` is why the plan does not stand on a higher rung.
@@ -191,11 +193,9 @@ def require(
     short: list[Covered] = []
     for row in coverage:
         wanted = row.state != ENFORCED and any(_asks(rule.subject, row.rule) for rule in floor)
-        if wanted and any(_asks(name, row.rule) for name in accepted):
-            row = Accepted(*row.values())
-        elif wanted:
-            short.append(row)
-        rows.append(row)
+        taken = wanted and any(_asks(name, row.rule) for name in accepted)
+        rows.append(Accepted(*row.values()) if taken else row)
+        short += [row] if wanted and not taken else []
     if short:
         missing = tuple(row.rule for row in short)
         lost = [", ".join(row.loses) or "no mechanism here" for row in short]

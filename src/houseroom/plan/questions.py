@@ -36,7 +36,7 @@ def ask(placed: PlacedPolicy) -> Questions:
     """The questions that a placed policy has."""
     roots = placed.writable()
     globs = placed.globs()
-    walks: dict[str, list[str]] = {join(root): [] for root in roots}
+    walks: dict[str, list[str]] = {join(root): [] for root in roots if root}  # not all of the host
     for found in globs:
         granting = walks.setdefault(join(found.pattern.base), [])
         if found.rule.access not in REFUSED:

@@ -88,7 +88,8 @@ def _lock(step: plan.Mediate | plan.Watch | plan.Lock | plan.Landlock | plan.Sec
             lists = (*_items("below", roots), *_voices(rules), *_items("pin", pinned), *_items("socket", sockets))
             return Line("mediate", "", "new names, connections", why, lists)
         case plan.Watch(roots, rules, hidden, secrets, why):
-            return Line("watch", "", "names that appear", why, (*_items("below", roots), *_voices(rules), *_items("hide", hidden)))
+            inodes = (("hide", f"device {device} inode {inode}") for device, inode in secrets)
+            return Line("watch", "", "names that appear", why, (*_items("below", roots), *_voices(rules), *_items("hide", hidden), *inodes))
         case plan.Lock(rlimits, why):
             limits = tuple(("at most", f"{value} {name}") for name, value in rlimits.items())
             return Line("lock", "", "capabilities, privileges", why, limits)

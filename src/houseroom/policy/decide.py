@@ -327,4 +327,3 @@ def _variable(placed: PlacedPolicy, act: Act, name: str) -> Decision:
 def _strength(rule: Rule) -> tuple[int, bool, int]:
     """Greater wins among rules on one variable: the later layer, then the more specific name."""
     return LAYERS.index(rule.origin.layer), not pattern.is_glob(rule.subject), len(rule.subject) - rule.subject.count("*")
-

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "checks", "look_around", "mechanisms"]
 
 _ATTEMPTS = os.path.join(os.path.dirname(__file__), "attempts_sys.py")
-_PATIENCE = 20  # seconds until a probe that hangs is given up; it takes a tenth of one
+_PATIENCE = 20  # seconds until a probe that hangs is given up
 _PREFIX = ".houseroom-doctor-"
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _LONGEST_SOCKET = 107  # bytes of sun_path, unix(7)
@@ -38,7 +38,7 @@ _SAME = "# This should say the same:\nhouseroom run -- true"
 def checks(prepared: Prepared) -> tuple[Check, ...]:
     """The host's mechanisms, and each rule of the policy tried in a sandbox of its own. Leaves nothing behind.
 
-    Takes a quarter of a second. Raises nothing: what could not be tried is a check that says so.
+    Takes well under a second. Raises nothing: what could not be tried is a check that says so.
     """
     return (*mechanisms(prepared.facts.host, look_around()), *_tried(prepared))
 

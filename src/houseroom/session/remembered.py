@@ -111,7 +111,13 @@ def plain_facts(facts: Facts) -> tuple[object, ...]:
     named = {path: entry.values() for path, entry in tree.named.items()}
     found = sorted(entry.values() for entry in tree.found)
     aliases = {parts: tuple(sorted(others)) for parts, others in tree.aliases.items()}
-    return (facts.host.values(), named, found, *map(sorted, (tree.watched, tree.fifos, tree.gitfiles, tree.secrets, tree.incomplete)), aliases)
+    return (
+        facts.host.values(),
+        named,
+        found,
+        *map(sorted, (tree.watched, tree.fifos, tree.gitfiles, tree.secrets, tree.incomplete)),
+        aliases,
+    )
 
 
 def _forget_oldest(directory: int) -> None:

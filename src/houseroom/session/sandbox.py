@@ -104,7 +104,9 @@ class Prepared:
 class Again:
     """A remembered plan whose facts still hold, with its init already waiting."""
 
-    def __init__(self, cradle: Cradle, packed: dict[str, object], seconds: float | None, environment: dict[bytes, bytes], withheld: tuple[str, ...]):
+    def __init__(
+        self, cradle: Cradle, packed: dict[str, object], seconds: float | None, environment: dict[bytes, bytes], withheld: tuple[str, ...]
+    ):
         self.cradle, self.packed, self.seconds, self.environment, self.withheld = cradle, packed, seconds, environment, withheld
 
     def start(self, order: Order) -> Cradle:

@@ -9,7 +9,11 @@ import os
 import sys
 
 if __name__ == "__main__":  # started by its path: the package's parent is looked at last
-    sys.path[:] = [*sys.path[1:], __file__.rsplit("/", 3)[0]] if sys.path[:1] == [os.path.dirname(__file__)] else [*sys.path, __file__.rsplit("/", 3)[0]]
+    sys.path[:] = (
+        [*sys.path[1:], __file__.rsplit("/", 3)[0]]
+        if sys.path[:1] == [os.path.dirname(__file__)]
+        else [*sys.path, __file__.rsplit("/", 3)[0]]
+    )
 
 from houseroom.enforce.linux.launch import Cradle
 from houseroom.errors import CannotEnforce, PolicyError, SetupFailed

@@ -7,10 +7,9 @@ filter refuses nothing that Landlock needs but leaves less to go wrong after it;
 
 from __future__ import annotations
 
+import _signal
 import os
 from stat import S_ISDIR
-
-import _signal
 
 from houseroom.enforce.linux import landlock_sys, process_sys, seccomp_sys
 from houseroom.enforce.linux.limits_sys import set_limits

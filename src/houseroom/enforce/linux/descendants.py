@@ -5,9 +5,8 @@ A process whose parent ends becomes init's child, whatever it did to leave: sets
 
 from __future__ import annotations
 
-import os
-
 import _signal
+import os
 
 from houseroom.enforce.linux import process_sys
 

@@ -11,13 +11,12 @@ Landlock domain of its own, in which the command's is nested: what it does for o
 
 from __future__ import annotations
 
+import _signal
 import os
 from errno import EINTR
 from select import POLLIN, poll
 
-import _signal
-
-from houseroom.enforce.linux import mount_sys, process_sys, seccomp_sys, socket_sys, wire
+from houseroom.enforce.linux import process_sys, seccomp_sys, wire
 from houseroom.enforce.linux.build import Build
 from houseroom.enforce.linux.command import become, enter_landlock
 from houseroom.enforce.linux.mediate import Mediator

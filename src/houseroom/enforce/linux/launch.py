@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import _signal
+import _socket
 import os
 from select import POLLIN, poll
 from time import monotonic
-
-import _signal
-import _socket
 
 from houseroom.enforce.linux import landlock_sys, process_sys, seccomp_sys, wire
 from houseroom.errors import SetupFailed
@@ -16,6 +15,7 @@ from houseroom.plan.facts import Host
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from houseroom.enforce.linux.command import Order
     from houseroom.plan.steps import Plan, Step
 

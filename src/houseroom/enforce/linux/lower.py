@@ -5,9 +5,8 @@ Nothing here is imported where namespaces work.
 
 from __future__ import annotations
 
-import os
-
 import _signal
+import os
 
 from houseroom.enforce.linux import process_sys, socket_sys, wire
 from houseroom.enforce.linux.launch import Cradle
@@ -17,8 +16,6 @@ from houseroom.plan import steps as plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from houseroom.enforce.linux.command import Order
     from houseroom.plan.facts import Host
 
@@ -113,10 +110,7 @@ class _Reaping(Cradle):
             os.close(self.control)
             self.control = -1
         if self.pid > 0:
-            try:
-                os.waitpid(self.pid, 0)
-            except ChildProcessError:
-                pass
+            _await(self.pid)
             self.pid = -1
 
 
@@ -258,6 +252,13 @@ class Wrapped(Cradle):
                 pass
             self.inside = self.pid = -1
         super().end()
+
+
+def _await(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return  # whoever ignores SIGCHLD has no children to wait for
 
 
 def _raise_open_files(wanted: int) -> None:

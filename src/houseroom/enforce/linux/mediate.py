@@ -16,15 +16,13 @@ One call at a time: between a check and its act no other mediated call can slip 
 from __future__ import annotations
 
 import os
-from errno import EACCES, EAGAIN, EALREADY, ECONNREFUSED, EINPROGRESS, EINVAL, EISCONN, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EAGAIN, ECONNREFUSED, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISSOCK
 
-import _socket
-
 from houseroom.enforce.linux import seccomp_sys, socket_sys
+from houseroom.enforce.linux.borrowed import Borrowed, Later, process_field, socket_path
 from houseroom.enforce.linux.memory_sys import read_memory, read_string
 from houseroom.enforce.linux.mount_sys import renameat2
-from houseroom.enforce.linux.process_sys import pidfd_getfd, pidfd_open
 from houseroom.policy.pattern import components
 from houseroom.policy.verdicts import Verdicts
 
@@ -49,10 +47,6 @@ class Refused(OSError):
 
 class Continue(Exception):
     """The kernel's own answer is the right one: nothing would be created, or it fails by itself."""
-
-
-class Later(Exception):
-    """The call would block; it is tried again while the caller waits."""
 
 
 class Names:
@@ -181,7 +175,11 @@ class Mediator:
 
     def _own(self, pid: int, path: bytes) -> bytes:
         """The caller's /proc/self is not ours."""
-        for own, theirs in ((b"/proc/self/", b"/proc/%d/" % pid), (b"/proc/thread-self/", b"/proc/%d/" % pid), (b"/dev/fd/", b"/proc/%d/fd/" % pid)):
+        for own, theirs in (
+            (b"/proc/self/", b"/proc/%d/" % pid),
+            (b"/proc/thread-self/", b"/proc/%d/" % pid),
+            (b"/dev/fd/", b"/proc/%d/fd/" % pid),
+        ):
             if path[: len(own)] == own:
                 return theirs + path[len(own) :]
         return path
@@ -317,7 +315,9 @@ class Mediator:
         if flags & ~(_AT_EMPTY_PATH | _AT_SYMLINK_FOLLOW):
             raise OSError(EINVAL, "flags")
         path = read_string(pid, source)
-        full = self._own(pid, self._prefix(pid, from_fd, path)) if path or not flags & _AT_EMPTY_PATH else b"/proc/%d/fd/%d" % (pid, from_fd)
+        full = (
+            self._own(pid, self._prefix(pid, from_fd, path)) if path or not flags & _AT_EMPTY_PATH else b"/proc/%d/fd/%d" % (pid, from_fd)
+        )
         follow = bool(flags & _AT_SYMLINK_FOLLOW) or not path
         place = self._checked(self._place(pid, to_fd, target))
         try:
@@ -361,9 +361,9 @@ class Mediator:
     def _bind(self, pid: int, fd: int, address: int, length: int) -> tuple[int, ...]:
         """bind(2) with the caller's own bytes, so that its name reads as it was given; unix(7)."""
         raw = read_memory(pid, address, length & 0xFFFFFFFF) if length & 0xFFFFFFFF <= _LONGEST_ADDRESS else b""
-        borrowed = _Borrowed(pid, fd)
+        borrowed = Borrowed(pid, fd)
         try:
-            path = _socket_path(borrowed, raw)
+            path = socket_path(borrowed, raw)
             if not path:
                 borrowed.bind(raw)
                 return (0,)
@@ -388,7 +388,7 @@ class Mediator:
         length &= 0xFFFFFFFF
         if length > _LONGEST_ADDRESS:
             raise OSError(EINVAL, "address too long")
-        borrowed = _Borrowed(pid, fd, waited=self.retrying)
+        borrowed = Borrowed(pid, fd, waited=self.retrying)
         try:
             borrowed.connect(self._socket_address(pid, borrowed, read_memory(pid, address, length)))
         finally:
@@ -399,16 +399,16 @@ class Mediator:
         fd, buffer, size, flags, address, length = arguments
         if size > 1 << 20 or length & 0xFFFFFFFF > _LONGEST_ADDRESS:
             raise OSError(EMSGSIZE, "message too long")
-        borrowed = _Borrowed(pid, fd)
+        borrowed = Borrowed(pid, fd)
         try:
             target = self._socket_address(pid, borrowed, read_memory(pid, address, length & 0xFFFFFFFF))
             return (borrowed.sendto(read_memory(pid, buffer, size), flags & 0xFFFFFFFF, target),)
         finally:
             borrowed.close()
 
-    def _socket_address(self, pid: int, borrowed: _Borrowed, raw: bytes) -> bytes:
+    def _socket_address(self, pid: int, borrowed: Borrowed, raw: bytes) -> bytes:
         """The address to use in the caller's place. Raises Refused for a path socket that was made outside."""
-        path = _socket_path(borrowed, raw)
+        path = socket_path(borrowed, raw)
         if not path:
             return raw
         held = os.open(self._own(pid, self._prefix(pid, _AT_FDCWD, path)), os.O_PATH | os.O_CLOEXEC)
@@ -416,72 +416,11 @@ class Mediator:
         found = os.fstat(held)
         if not S_ISSOCK(found.st_mode):
             raise OSError(ECONNREFUSED, "not a socket")
-        if os.readlink(b"/proc/self/fd/%d" % held) not in self.allowed_sockets and not socket_sys.bound_inside(self.diag, found.st_dev, found.st_ino):
+        if os.readlink(b"/proc/self/fd/%d" % held) not in self.allowed_sockets and not socket_sys.bound_inside(
+            self.diag, found.st_dev, found.st_ino
+        ):
             raise Refused(EACCES, "a socket of the host")
         return raw[:2] + b"/proc/self/fd/%d\0" % held
-
-
-class _Borrowed:
-    """A copy of a socket of the caller; blocking calls on it never block init for long."""
-
-    def __init__(self, pid: int, fd: int, *, waited: bool = False):
-        self.waited = waited
-        try:
-            process = pidfd_open(pid)
-        except OSError:  # pid may be a thread's, of which only Linux 6.9 makes descriptors
-            process = pidfd_open(int(_status(pid, b"Tgid:"), 10))
-        try:
-            self.fd = pidfd_getfd(process, fd & 0xFFFFFFFF)
-        finally:
-            os.close(process)
-        self.held = -1
-        try:
-            probe = _socket.socket(fileno=self.fd)
-            self.domain = probe.family
-            probe.detach()
-        except OSError:
-            os.close(self.fd)
-            raise
-
-    def connect(self, raw: bytes) -> None:
-        """connect(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
-        self._without_waiting(lambda: socket_sys.connect(self.fd, raw))
-
-    def bind(self, raw: bytes) -> None:
-        """bind(2) with the caller's own bytes."""
-        socket_sys.bind(self.fd, raw)
-
-    def sendto(self, data: bytes, flags: int, raw: bytes) -> int:
-        """sendto(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
-        return self._without_waiting(lambda: socket_sys.sendto(self.fd, data, flags, raw))
-
-    def _without_waiting(self, act: Callable[[], int]) -> int:
-        """The flag is the caller's too: it is put back before anything is answered."""
-        blocking = os.get_blocking(self.fd)
-        os.set_blocking(self.fd, False)
-        try:
-            return act()
-        except OSError as error:
-            if blocking and error.errno in (EAGAIN, EINPROGRESS, EALREADY):
-                raise Later from None
-            if blocking and error.errno == EISCONN and self.waited:
-                return 0  # the connection that we began for the caller has come about
-            raise
-        finally:
-            os.set_blocking(self.fd, blocking)
-
-    def close(self) -> None:
-        """Let go of the copy."""
-        os.close(self.fd)
-        if self.held >= 0:
-            os.close(self.held)
-
-
-def _socket_path(borrowed: _Borrowed, raw: bytes) -> bytes:
-    """The path in a Unix socket's address, empty for other families, abstract and unnamed addresses (unix(7))."""
-    if borrowed.domain != _socket.AF_UNIX or int.from_bytes(raw[:2], "little") != _socket.AF_UNIX:
-        return b""
-    return raw[2:].partition(b"\0")[0]
 
 
 def _link_target(path: bytes) -> bytes:
@@ -495,13 +434,4 @@ def _link_target(path: bytes) -> bytes:
 
 
 def _umask_of(pid: int) -> int:
-    return int(_status(pid, b"Umask:") or b"077", 8)
-
-
-def _status(pid: int, name: bytes) -> bytes:
-    """One field of a process's status (proc_pid_status(5); Umask since Linux 4.7)."""
-    with open(f"/proc/{pid}/status", "rb") as status:
-        for line in status:
-            if line.startswith(name):
-                return line[len(name) :].strip()
-    return b""
+    return int(process_field(pid, b"Umask:") or b"077", 8)

@@ -67,7 +67,9 @@ def new_mount(kind: str, options: dict[str, str], attributes: int) -> int:
     context = fsopen(kind)
     try:
         for name, value in options.items():
-            _fsconfig(context, _FSCONFIG_SET_STRING if value else _FSCONFIG_SET_FLAG, name.encode(), os.fsencode(value) if value else None, 0)
+            _fsconfig(
+                context, _FSCONFIG_SET_STRING if value else _FSCONFIG_SET_FLAG, name.encode(), os.fsencode(value) if value else None, 0
+            )
         _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0)
         return _fsmount(context, _FSMOUNT_CLOEXEC, attributes)
     finally:

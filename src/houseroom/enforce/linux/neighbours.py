@@ -6,10 +6,9 @@ Landlock's scope for abstract sockets does not help here: it is init that connec
 
 from __future__ import annotations
 
+import _socket
 import os
 from errno import EACCES
-
-import _socket
 
 from houseroom.enforce.linux import descendants, socket_sys
 from houseroom.enforce.linux.mediate import Mediator, Refused

@@ -106,8 +106,6 @@ def map_identity(uid: int, gid: int) -> None:
             os.close(fd)
 
 
-
-
 def close_from_except(first: int, kept: int) -> None:
     """Close every descriptor from ``first`` on but one."""
     if kept > first:

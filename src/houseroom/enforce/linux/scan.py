@@ -151,31 +151,35 @@ class _Search:
         while pending:
             directory = pending.pop()
             try:
-                entries = os.scandir(directory)
+                is_git = self._pass_through(directory, granting, inodes, pending)
             except OSError as error:
                 if directory != base:
                     self.incomplete.append(f"{directory}: {error.strerror}")
                 continue
-            git = 0
-            with entries:
-                for entry in entries:
-                    name = entry.name
-                    is_directory = entry.is_dir(follow_symlinks=False)
-                    matched = (self.suspicious(name) or granting) and self._match(entry.path, granting)
-                    if is_directory:
-                        git += name in _GIT_DIRECTORY
-                        if not matched:
-                            pending.append(entry.path)
-                    elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-                        self._note_special(entry.path)
-                    else:
-                        git += name == "HEAD"
-                        if name == ".git":
-                            self._follow_gitfile(entry.path)
-                        if inodes and entry.inode() in inodes:
-                            self._note_shared(entry.path)
-            if git == len(_GIT_DIRECTORY) and directory != base:
+            if is_git and directory != base:
                 self._alias_git(directory)
+
+    def _pass_through(self, directory: str, granting: list[Pattern], inodes: set[int], pending: list[str]) -> bool:
+        """Look at each name in a directory; whether they make it a git directory. This is where large trees take their time."""
+        git = 0
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = entry.name
+                is_directory = entry.is_dir(follow_symlinks=False)
+                matched = (self.suspicious(name) or granting) and self._match(entry.path, granting)
+                if is_directory:
+                    git += name in _GIT_DIRECTORY
+                    if not matched:
+                        pending.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                    self._note_special(entry.path)
+                else:
+                    git += name == "HEAD"
+                    if name == ".git":
+                        self._follow_gitfile(entry.path)
+                    if inodes and entry.inode() in inodes:
+                        self._note_shared(entry.path)
+        return git == len(_GIT_DIRECTORY)
 
     def _match(self, path: str, granting: list[Pattern]) -> bool:
         parts = components(path)

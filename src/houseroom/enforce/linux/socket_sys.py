@@ -5,12 +5,11 @@ Uses ``_socket`` directly: ``socket`` pulls in enum and selectors, 6 ms at start
 
 from __future__ import annotations
 
+import _socket
 import os
 from errno import EACCES
 from fcntl import ioctl
 from struct import pack, unpack_from
-
-import _socket
 
 from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, c_ulong, function
 
@@ -79,7 +78,7 @@ def try_diag() -> None:
 def bound_inside(diag: _socket.socket | None, device: int, inode: int) -> bool:
     """Whether a Unix socket of this network namespace is bound to that inode. The kernel gives 32 bits of each."""
     wanted = pack("=II", inode & 0xFFFFFFFF, _kernel_device(device))
-    return any([wanted in _attributes(message, _UNIX_DIAG_VFS) for message in _messages(diag, 0xFFFFFFFF, _UDIAG_SHOW_VFS)])
+    return any(wanted in _attributes(message, _UNIX_DIAG_VFS) for message in list(_messages(diag, 0xFFFFFFFF, _UDIAG_SHOW_VFS)))
 
 
 def listening_on_path(diag: _socket.socket | None, device: int, inode: int) -> list[int]:
@@ -99,7 +98,8 @@ def _messages(diag: _socket.socket | None, states: int, show: int) -> Iterator[b
     """Every unix_diag_msg for the sockets in these states. Exhaust it: an answer left unread would be taken for the next one's."""
     if diag is None:
         raise OSError(EACCES, "nothing tells where a socket was made")
-    diag.sendto(pack("=IHHII", 40, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP_REQUEST, 1, 0) + pack("=BBHIIIII", 1, 0, 0, states, 0, show, 0, 0), (0, 0))
+    question = pack("=BBHIIIII", 1, 0, 0, states, 0, show, 0, 0)
+    diag.sendto(pack("=IHHII", 40, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP_REQUEST, 1, 0) + question, (0, 0))
     while True:
         data = diag.recv(1 << 16)
         at = 0

@@ -54,7 +54,7 @@ def doctor(given: Given) -> int:
 
 def examine(given: Given) -> Report:
     """Ask this host. Raises PolicyError."""
-    from houseroom.session.doctor import checks
+    from houseroom.session.doctor import checks, look_around, mechanisms
 
     where = request.places(given)
     policy = request.policy(given, where)
@@ -67,7 +67,7 @@ def examine(given: Given) -> Report:
             prepared = request.unfloored(given, where, policy)
         except CannotEnforce:
             host = _host()
-            return Report(host, _modules(), policy.name, _answers(host), "none", (), refused)
+            return Report(host, _modules(), policy.name, mechanisms(host, look_around()), "none", (), refused)
     with prepared:
         plan = prepared.plan
         return Report(prepared.facts.host, _modules(), policy.name, tuple(checks(prepared)), plan.rung, plan.coverage, refused)
@@ -79,16 +79,6 @@ def _host() -> Host:
 
     with Cradle() as cradle:
         return cradle.host()
-
-
-def _answers(host: Host) -> tuple[Check, ...]:
-    """Each mechanism as the host answered, where there is no sandbox to try more in."""
-    from houseroom.session.doctor import Check
-
-    asked = ("namespaces", "mounts", "proc", "overlay", "seccomp", "notify", "sock_diag")
-    reasons = {name: str(getattr(host, name)) for name in asked}
-    reasons["landlock"] = "" if host.landlock_abi else "this kernel has none, or it is not active"
-    return tuple(Check(name, "missing" if reason else "works", reason, "") for name, reason in reasons.items())
 
 
 def _modules() -> str:
