@@ -41,7 +41,7 @@ POLICY = Policy(
     ),
 )
 PLACED = PlacedPolicy(POLICY, WHERE)
-LANDLOCK = Landlock(rules=(), abi=7, network=False, why="a second wall")
+LANDLOCK = Landlock(rules=(), handled=(), abi=7, network=False, why="a second wall")
 PLAN = Plan(
     "namespaces",
     (

@@ -59,9 +59,8 @@ def test_without_landlock_names_can_be_won_by_a_race() -> None:
     ],
 )
 def test_without_namespaces_an_old_landlock_loses_more(abi: int, rule: str, lost: str) -> None:
-    old, newer = (
-        {row.rule: " ".join(row.loses) for row in plan("landlock", landlock_abi=number, namespaces="no").coverage} for number in (abi, abi + 1)
-    )
+    made = [plan("landlock", landlock_abi=number, namespaces="no") for number in (abi, abi + 1)]
+    old, newer = ({row.rule: " ".join(row.loses) for row in each.coverage} for each in made)
     assert lost in old[rule]
     assert lost not in newer[rule]
 

@@ -31,6 +31,7 @@ LADDER: dict[str, tuple[str, dict[str, str]]] = {
     "landlock": ("namespaces", {"files.protect": "partly"}),
     "listeners": ("namespaces", {"files.protect": "partly", "sockets": "missing"}),
     "a-free-listener": ("namespaces", {"files.protect": "partly", "sockets": "missing"}),
+    "our-namespaces": ("bubblewrap", {"files.protect": "partly", "files.hide": "partly", "sockets": "partly"}),
     "mount-setattr": ("bubblewrap", {"files.protect": "partly", "files.hide": "partly", "sockets": "partly"}),
     "mount-calls": ("bubblewrap", {"files.protect": "partly", "files.hide": "partly", "sockets": "partly"}),
     "user-namespaces": (
@@ -42,9 +43,10 @@ LADDER: dict[str, tuple[str, dict[str, str]]] = {
         {"files.write": "partly", "files.protect": "missing", "files.hide": "missing", "sockets": "missing", "processes": "partly"},
     ),
 }
-STARTS = ("", "a-whole-proc", "mount-setattr", "user-namespaces")  # one for each rung and variant
+STARTS = ("", "a-whole-proc", "our-namespaces", "user-namespaces")  # one for each rung and variant
 NAMES = {
     "user-namespaces": "user namespaces: Operation not permitted",
+    "our-namespaces": "user namespaces: Operation not permitted",
     "a-whole-proc": "/proc",
     "landlock": "no Landlock",
     "listeners": "seccomp user notification",
@@ -279,8 +281,7 @@ def daemon(bench: Lacking, seconds: int, mark: str) -> list[str]:
 @pytest.mark.parametrize("without", STARTS)
 def test_daemons_end_with_the_command(bench: Lacking, without: str) -> None:
     mark = f"mark-{os.urandom(6).hex()}"
-    bare = bench.start(daemon(bench, 0, mark), inside=False)
-    bare.wait()
+    bench.run(daemon(bench, 0, mark), inside=False)
     left = running(mark)
     assert left, "without a sandbox it outlives the command"
     for pid in left:

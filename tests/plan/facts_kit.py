@@ -8,7 +8,6 @@ from houseroom.policy.model import HIDE, PROTECT, Origin, Places, Policy, Rule, 
 from houseroom.policy.pattern import components, join
 from houseroom.policy.presets import preset
 
-
 PLACES = Places("/home/me/work", "/home/me", "/tmp", 1000)
 HOST = Host("6.12.0", "x86_64", 1000, 1000, landlock_abi=6, bubblewrap="/usr/bin/bwrap")
 CLOSED = frozenset({"files.read", "files.write"})

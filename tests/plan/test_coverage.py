@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from facts_kit import HOST, PLAIN, SETTINGS, Files, of_preset, on_host, ordinary, policy, stratum
 
@@ -71,7 +73,7 @@ def test_landlock_alone_hides_nothing_and_protects_only_missing_names() -> None:
 def test_lower_rungs_never_claim_more() -> None:
     order = ("missing", "partly", "enforced")
     found = [rows(ALL, rung=rung) for rung in ("namespaces", "bubblewrap", "landlock")]
-    for higher, lower in zip(found, found[1:], strict=False):
+    for higher, lower in pairwise(found):
         for rule in set(higher) & set(lower):
             assert order.index(lower[rule].state) <= order.index(higher[rule].state), rule
 

@@ -1,6 +1,7 @@
 """Decides about acts, then runs the probe in a sandbox of the same policy. A process of its own, as the user it is for.
 
-The first line on standard input is a JSON object: ``python``, ``stage``, ``workspace``, ``home``, ``base`` (name of the rules it starts from), ``layers`` (layer →
+The first line on standard input is a JSON object:
+``python``, ``stage``, ``workspace``, ``home``, ``base`` (name of the rules it starts from), ``layers`` (layer →
 list of [key, subject]), ``asks`` (list of [verb, path, follow the last component?]). The first line on standard output is
 a JSON object with the decisions, the mounts of the plan and what init keeps in place, or with ``error``; then the probe speaks.
 """

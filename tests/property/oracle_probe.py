@@ -50,7 +50,7 @@ VERBS = {
     "mkdir": lambda path: os.mkdir(path, 0o755),
     "unlink": os.unlink,
     "rmdir": os.rmdir,
-    "symlink": lambda target, path: os.symlink(target, path),
+    "symlink": os.symlink,
     "link": lambda source, path: os.link(source, path, follow_symlinks=False),
     "rename": os.rename,
 }

@@ -204,7 +204,8 @@ class Stage:
         return f"word<{list(self.case.nodes).index(node.target if node.kind == 'name' else path)}>\n"
 
     def build(self) -> None:
-        assert self.root == self.root.resolve() and len(self.root.parts) > 3
+        assert self.root == self.root.resolve()
+        assert len(self.root.parts) > 3
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(mode=0o755)
         os.chown(self.root, self.uid, self.gid)
@@ -264,9 +265,9 @@ class Stage:
         for path, node in self.case.nodes.items():
             place = self.root / path
             assert os.path.realpath(place.parent) == str(place.parent)  # no link leads what follows off the stage
-            if place.is_symlink() and (node.kind != "link" or os.readlink(place) != self.at(node.target)):
-                place.unlink()
-            elif node.kind == "link" and not place.is_symlink() and place.exists():
+            is_link = place.is_symlink()
+            same = os.readlink(place) == self.at(node.target) if is_link and node.kind == "link" else not is_link and node.kind != "link"
+            if os.path.lexists(place) and not same:
                 place.unlink()
             if not os.path.lexists(place):
                 self.make(path)

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plan"))
 
-from facts_kit import CLOSED, HOST, Files, on_host, policy, stratum  # noqa: E402  # found through the line above
+from facts_kit import CLOSED, HOST, Files, on_host, policy, stratum  # found through the line above
 
-from houseroom.errors import CannotEnforce, PolicyError  # noqa: E402
-from houseroom.plan import steps  # noqa: E402
-from houseroom.plan.compile import RUNGS, compile_plan, find_marks  # noqa: E402
-from houseroom.plan.facts import LINK, Facts, Host  # noqa: E402
-from houseroom.plan.render import as_text  # noqa: E402
-from houseroom.policy.decide import PlacedPolicy  # noqa: E402
-from houseroom.policy.model import HIDE, WRITE, Policy  # noqa: E402
-from houseroom.policy.pattern import components, join  # noqa: E402
+from houseroom.errors import CannotEnforce, PolicyError
+from houseroom.plan import steps
+from houseroom.plan.compile import RUNGS, compile_plan, find_marks
+from houseroom.plan.facts import LINK, Facts, Host
+from houseroom.plan.render import as_text
+from houseroom.policy.decide import PlacedPolicy
+from houseroom.policy.model import HIDE, WRITE, Policy
+from houseroom.policy.pattern import components, join
 
 NAMES = ("a", "b", ".git", ".env")
 PLACES = ("/", "/home/me", "/home/me/work", "/srv", "/tmp")

@@ -189,11 +189,15 @@ def _surroundings(placed: PlacedPolicy, host: Host, rung: str, *, network: bool)
 def _mounts(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...]) -> list[Step]:
     """One step a mark, parents first; FIFOs inside writable roots are masked, no mount stops writing into them."""
     empty_root = placed.access(())[0] == HIDE
-    accesses = {mark.parts: mark.access for mark in marks}
+    made: dict[tuple[str, ...], Step] = {}
     hollow = {mark.parts[:depth] for mark in marks for depth in range(len(mark.parts))}
-    steps = [step for mark in marks if (step := _mount(mark, accesses, empty_root=empty_root, hollow=mark.parts in hollow))]
-    if facts.host.overlay:  # the host's files, none of them writable, are nearer to what is meant than a start refused
-        steps = [Bind(step.path, False, step.why, step.rule) if isinstance(step, Scratch) else step for step in steps]
+    for mark in marks:
+        above = next((made[mark.parts[:depth]] for depth in range(len(mark.parts) - 1, 0, -1) if mark.parts[:depth] in made), None)
+        covered = empty_root if above is None else isinstance(above, (Mask, Private, Scratch))
+        step = _mount(mark, covered=covered, hollow=mark.parts in hollow, layers=not facts.host.overlay)
+        if step:
+            made[mark.parts] = step
+    steps = list(made.values())
     if facts.host.wsl == 2 and placed.access(components(WSL_SOCKETS))[0] not in (HIDE, PRIVATE):
         steps.append(Mask(WSL_SOCKETS, "dir", "Windows programs, which nothing here could stop, are started through it"))
     for path in facts.tree.fifos:
@@ -201,12 +205,10 @@ def _mounts(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...]) -> list
     return steps
 
 
-def _mount(mark: Mark, accesses: dict[tuple[str, ...], str], *, empty_root: bool, hollow: bool) -> Step | None:
+def _mount(mark: Mark, *, covered: bool, hollow: bool, layers: bool) -> Step | None:
     if not mark.parts:
         return None  # the root itself is the Root step
     rule, why = (str(mark.rule), mark.rule.reason or str(mark.rule)) if mark.rule else ("", "nothing grants it")
-    above = next((accesses[mark.parts[:depth]] for depth in range(len(mark.parts) - 1, 0, -1) if mark.parts[:depth] in accesses), None)
-    covered = above in (HIDE, PRIVATE, SCRATCH) or (above is None and empty_root)
     kind = "dir" if mark.entry.kind == DIRECTORY else "file"
     match mark.access:
         case _ if mark.entry.kind == LINK:
@@ -218,7 +220,7 @@ def _mount(mark: Mark, accesses: dict[tuple[str, ...], str], *, empty_root: bool
             return Mask(mark.path, kind, why, rule)
         case "private":
             return Private(mark.path, _private_mode(mark.path), why, rule)
-        case "scratch" if kind == "dir":
+        case "scratch" if kind == "dir" and layers and not covered:  # where none can be laid, the host's files and none writable
             return Scratch(mark.path, why, rule)
         case access:
             return Bind(mark.path, access == WRITE, why, rule, covered=covered)
@@ -253,7 +255,8 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
         allowed = _landlock_rules(marks, rung, readable=placed.access(())[0] != HIDE, mediated=mediated)
         unconfined = rung != LANDLOCK or not network
         why = "a second wall that needs no mount, and the one that forbids creating names"
-        steps.append(Landlock(allowed, host.landlock_abi, unconfined, why))
+        handled = landlock.to_handle(allowed, mounts=rung != LANDLOCK)
+        steps.append(Landlock(allowed, handled, host.landlock_abi, unconfined, why))
     reach = "none" if network else "open"
     filtered = "refused" if rung == LANDLOCK and network else reach
     steps.append(Seccomp("command", filtered, mediated, "system calls that reach round the other walls are refused"))

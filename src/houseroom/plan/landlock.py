@@ -40,6 +40,11 @@ WRITE_IN_PLACE = (*READ, "write_file", "truncate", "ioctl_dev", "remove_dir", "r
 
 FULL = (*WRITE_IN_PLACE, "make_sock", "make_reg", "make_dir", "make_sym", "make_fifo", "make_char", "make_block", "refer")
 
+# Governing these makes the kernel walk every opened file's path, also of one opened for reading, which makes open(2) half
+# as slow again. Where there are mounts, these govern them: nothing outside the writable roots can be truncated, and /dev is
+# our own.
+LEFT_TO_MOUNTS = ("truncate", "ioctl_dev")
+
 ON_FILES = ("execute", "write_file", "read_file", "truncate", "ioctl_dev")  # all that a rule on something not a directory may hold
 
 _LOST: tuple[tuple[int, str], ...] = (  # up to which ABI, what is not stopped
@@ -73,6 +78,12 @@ def bits(names: tuple[str, ...], abi: int) -> int:
         if since <= abi:
             mask |= bit
     return mask
+
+
+def to_handle(rules: tuple[tuple[str, tuple[str, ...]], ...], *, mounts: bool) -> tuple[str, ...]:
+    """The file rights to govern. What is allowed below ``/`` is allowed everywhere: governing it would cost and stop nothing."""
+    everywhere = {name for path, names in rules if path == "/" for name in names} | set(LEFT_TO_MOUNTS if mounts else ())
+    return tuple(name for kind, name, *_ in RIGHTS if kind == FILES and name not in everywhere)
 
 
 def for_init(rules: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -109,12 +109,13 @@ class Lock(Step):
 
 
 class Landlock(Step):
-    """Allowed rights by path; all that the ABI knows of files and scopes is handled, TCP only where ``network`` is False.
+    """Allowed rights by path, of those that are handled; scopes always are, TCP only where ``network`` is False.
 
     Landlock can't allow all ports, so where the sandbox has a network namespace of its own TCP is left to that.
     """
 
     rules: tuple[tuple[str, tuple[str, ...]], ...]  # (path, names of rights in plan.landlock)
+    handled: tuple[str, ...]
     abi: int
     network: bool
     why: str

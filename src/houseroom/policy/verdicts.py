@@ -12,25 +12,57 @@ from houseroom.policy.pattern import ANY, Pattern, components, is_glob, matches_
 REFUSED = (HIDE, PROTECT)
 
 
+class _Voice:
+    """One stratum's rules, found by how specific they are: the path itself, a name they end in, a glob they end in."""
+
+    def __init__(self, rules: tuple[tuple[str, str], ...]):
+        self.literal: dict[tuple[str, ...], str] = {}
+        self.named: dict[str, list[tuple[Pattern, str]]] = {}
+        self.wild: list[tuple[Pattern, str]] = []
+        for text, access in rules:
+            parts = components(text)
+            if "*" not in text and "?" not in text:
+                self.literal[parts] = access
+            elif is_glob(parts[-1]):
+                self.wild.append((Pattern(parts), access))
+            else:
+                self.named.setdefault(parts[-1], []).append((Pattern(parts), access))
+
+    def access(self, parts: tuple[str, ...]) -> str | None:
+        """What the deciding rule says of exactly this path, None without one."""
+        found = self.literal.get(parts)
+        if found is not None or not parts:
+            return found
+        for pattern, access in self.named.get(parts[-1], ()):
+            if pattern.matches(parts):
+                return access
+        for pattern, access in self.wild:
+            if matches_name(pattern.parts[-1], parts[-1]) and pattern.matches(parts):
+                return access
+        return None
+
+    def refusing(self) -> list[tuple[str, ...]]:
+        """The patterns that hide or protect."""
+        globs = [(pattern.parts, access) for found in (*self.named.values(), self.wild) for pattern, access in found]
+        return [parts for parts, access in (*self.literal.items(), *globs) if access in REFUSED and parts]
+
+
 class Verdicts:
     """Rules of all strata, each stratum's deciding one first. Answers for most names with one look into a set."""
 
     def __init__(self, strata: tuple[tuple[tuple[str, str], ...], ...]):
-        self.strata = [[(Pattern(components(text)), access) for text, access in stratum] for stratum in strata]
-        refusing = [pattern for stratum in self.strata for pattern, access in stratum if access in REFUSED]
-        last = [pattern.parts[-1] for pattern in refusing if pattern.parts]
+        self.voices = [_Voice(stratum) for stratum in strata]
+        refusing = [parts for voice in self.voices for parts in voice.refusing()]
+        last = {parts[-1] for parts in refusing}
         self.names = frozenset(part for part in last if not is_glob(part))
-        self.globs = sorted({part for part in last if is_glob(part)})
+        self.globs = sorted(part for part in last if is_glob(part))
         # A walk asks this of every name in a tree: what begins and ends like none of the globs is told apart without a loop.
         heads = {part: _literal_head(part) for part in self.globs}
         self.heads = tuple(head for head in heads.values() if head)
         self.tails = tuple(_literal_head(part[::-1])[::-1] for part, head in heads.items() if not head)
         # Directories that a pattern with wildcards must pass through: .github of **/.github/workflows.
         self.ways = [
-            Pattern(pattern.parts[:at])
-            for pattern in refusing
-            if ANY in pattern.parts
-            for at in range(pattern.parts.index(ANY) + 2, len(pattern.parts))
+            Pattern(parts[:at]) for parts in refusing if ANY in parts for at in range(parts.index(ANY) + 2, len(parts))
         ]
 
     def suspicious(self, name: str) -> bool:
@@ -41,7 +73,7 @@ class Verdicts:
 
     def access(self, parts: tuple[str, ...]) -> str | None:
         """The narrowest of hide and protect that a stratum's deciding rule says of exactly this path, else None."""
-        said = [next((access for pattern, access in stratum if pattern.matches(parts)), None) for stratum in self.strata]
+        said = [voice.access(parts) for voice in self.voices]
         refused = [access for access in said if access in REFUSED]
         return min(refused, key=RANK.__getitem__) if refused else None
 

@@ -8,10 +8,13 @@ Where none of these exists, which is the common case, this costs three failed op
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform != "win32"  # type checkers for Windows stop reading here
+
 import errno
 import os
 import stat
-from sys import platform
 
 from houseroom.errors import PolicyError
 from houseroom.policy.model import Origin, Policy, Stratum
@@ -58,7 +61,7 @@ def load(
     organisation, user, project = _shelves(places, system)
     texts = [(shelf, _read(shelf, "policy.toml")) for shelf in (organisation, user, project)]
     if all(text is None for _, text in texts) and (profile is None or profile in NAMES):
-        base = preset(profile or DEFAULT, platform)
+        base = preset(profile or DEFAULT, sys.platform)
         rules = (*(rule for rule in base.rules if rule.key != "floor.require"), *session_rules)
         stratum = Stratum(base.name, rules, {**base.settings, **session_settings}, base.closed)
         return _completed(Policy(base.name, (stratum,), base.under("floor.require")), places)
@@ -113,7 +116,7 @@ def _merged(
     profiles = _profiles(documents, shelves[::-1], frozenset(NAMES))
     known = _names(shelves) if profile is not None or any(document.extends for document in documents) else frozenset()
     name = profile or next((document.extends for document in reversed(documents) if document.extends and document.layer == "user"), DEFAULT)
-    presets = {each: preset(each, platform) for each in NAMES}
+    presets = {each: preset(each, sys.platform) for each in NAMES}
     policy = merge(
         presets[DEFAULT],
         documents,

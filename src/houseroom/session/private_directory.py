@@ -6,6 +6,10 @@ arrange (a home on another disk is a link, and that is fine); the directory itse
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform != "win32"  # type checkers for Windows stop reading here
+
 import errno
 import os
 import stat

@@ -11,6 +11,10 @@ no sandbox can write, and a file that is not plainly ours is not read. Nothing d
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import marshal
 import os
 from stat import S_ISREG
@@ -23,6 +27,8 @@ from houseroom.session.environment import Choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from houseroom.plan.facts import Facts
     from houseroom.plan.steps import Plan
     from houseroom.policy.model import Places
@@ -86,7 +92,8 @@ def remember(places: Places, wanted: tuple[object, ...], memory: Memory, facts: 
 
     earlier = recall(places, wanted)
     answers = ((plain_facts(facts), wire.pack(plan.steps, facts.host.machine)), *(earlier.answers if earlier else ())[: _ANSWERS - 1])
-    data = marshal.dumps((wanted, memory.seconds, memory.questions.values(), memory.choice.values(), answers))
+    kept: tuple[Any, ...] = (wanted, memory.seconds, memory.questions.values(), memory.choice.values(), answers)
+    data = marshal.dumps(kept)
     path = _path(places, wanted)
     try:
         directory = open_private(os.path.dirname(path))
@@ -111,13 +118,8 @@ def plain_facts(facts: Facts) -> tuple[object, ...]:
     named = {path: entry.values() for path, entry in tree.named.items()}
     found = sorted(entry.values() for entry in tree.found)
     aliases = {parts: tuple(sorted(others)) for parts, others in tree.aliases.items()}
-    return (
-        facts.host.values(),
-        named,
-        found,
-        *map(sorted, (tree.watched, tree.fifos, tree.gitfiles, tree.secrets, tree.incomplete)),
-        aliases,
-    )
+    paths = (sorted(each) for each in (tree.watched, tree.fifos, tree.gitfiles, tree.incomplete))
+    return (facts.host.values(), named, found, *paths, sorted(tree.secrets), aliases)
 
 
 def _forget_oldest(directory: int) -> None:

@@ -67,7 +67,7 @@ def read(fd: int) -> Request:
     )
 
 
-def write_answer(fd: int, answer: tuple[object, ...]) -> None:
+def write_answer(fd: int, answer: tuple[Any, ...]) -> None:
     """The supervisor's last word: an outcome's or an error's parts."""
     os.write(fd, marshal.dumps(answer))
 

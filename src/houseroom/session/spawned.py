@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import os
 
 from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
 from houseroom.policy.record import Record

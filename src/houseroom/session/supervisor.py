@@ -5,8 +5,11 @@ REQUEST and ANSWER are numbers of inherited pipes. Its standard streams are the 
 
 from __future__ import annotations
 
-import os
 import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import os
 
 if __name__ == "__main__":  # started by its path: the package's parent is looked at last
     sys.path[:] = (

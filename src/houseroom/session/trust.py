@@ -6,6 +6,10 @@ is judged is the very one that is then parsed. The record lives in the user's st
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform != "win32"  # type checkers for Windows stop reading here
+
 import errno
 import os
 import stat

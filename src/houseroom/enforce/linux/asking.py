@@ -5,21 +5,30 @@ Small, because the supervisor waits for the answers; the rest of init is importe
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import os
 
 from houseroom.enforce.linux import mount_sys, process_sys, socket_sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def ask_the_kernel(uid: int, gid: int) -> dict[str, str]:
     """What works here, tried for real; an empty string means it does. Facts of ``plan.facts.Host``."""
-    facts = {}
-    for name, attempt in (
+    attempts: tuple[tuple[str, Callable[[], object]], ...] = (
         ("namespaces", lambda: _enter_namespaces(uid, gid)),
         ("mounts", _try_mounts),
         ("proc", lambda: os.close(mount_sys.new_mount("proc", {}, 0))),
         ("overlay", lambda: os.close(mount_sys.fsopen("overlay"))),
         ("sock_diag", socket_sys.try_diag),
-    ):
+    )
+    facts = {}
+    for name, attempt in attempts:
         try:
             attempt()
             facts[name] = ""

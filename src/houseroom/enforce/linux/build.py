@@ -6,6 +6,10 @@ A mount point that is missing is made only on the private tmpfs.
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import os
 from stat import S_ISDIR
 
@@ -197,11 +201,11 @@ class Build:
         if step.fresh:
             _forbid_namespaces()  # in the outer /proc it can't be written; the filter remains
         for name in step.read_only:
-            path = b"/proc/" + name.encode()
-            if os.path.exists(path):
-                tree = mount.open_tree(path)
+            raw = b"/proc/" + name.encode()
+            if os.path.exists(raw):
+                tree = mount.open_tree(raw)
                 mount.mount_setattr(tree, on=mount.RDONLY)
-                mount.move_mount(tree, path)
+                mount.move_mount(tree, raw)
                 os.close(tree)
         for name in step.masked:
             path = f"/proc/{name}"

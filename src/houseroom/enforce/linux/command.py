@@ -7,6 +7,10 @@ filter refuses nothing that Landlock needs but leaves less to go wrong after it;
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import _signal
 import os
 from stat import S_ISDIR
@@ -101,10 +105,18 @@ def _drop_privileges() -> None:
 
 def enter_landlock(step: plan.Landlock) -> None:
     """Restrict the calling thread; needs no_new_privs. Raises OSError."""
-    files, ports, scopes = landlock.handled(step.abi)
-    ruleset = landlock_sys.create_ruleset((files, 0 if step.network else ports, scopes), step.abi)
+    _, ports, scopes = landlock.handled(step.abi)
+    files = landlock.bits(step.handled, step.abi)
+    if step.network:
+        ports = 0
+    if not (files or ports or scopes):
+        return
+    ruleset = landlock_sys.create_ruleset((files, ports, scopes), step.abi)
+    on_files = landlock.bits(landlock.ON_FILES, step.abi)
     for path, names in step.rules:
-        landlock_sys.add_path(ruleset, os.fsencode(path), landlock.bits(names, step.abi), landlock.bits(landlock.ON_FILES, step.abi))
+        rights = landlock.bits(names, step.abi) & files
+        if rights:
+            landlock_sys.add_path(ruleset, os.fsencode(path), rights, on_files)
     landlock_sys.restrict_self(ruleset)
     os.close(ruleset)
 

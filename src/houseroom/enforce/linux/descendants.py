@@ -5,6 +5,10 @@ A process whose parent ends becomes init's child, whatever it did to leave: sets
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import _signal
 import os
 

@@ -11,6 +11,10 @@ Landlock domain of its own, in which the command's is nested: what it does for o
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import _signal
 import os
 from errno import EINTR

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import os
 from stat import S_ISDIR
 from struct import pack
@@ -35,6 +39,8 @@ def add_path(ruleset: int, path: bytes, rights: int, on_files: int) -> None:
     try:
         if not S_ISDIR(os.fstat(parent).st_mode):
             rights &= on_files
+        if not rights:
+            return
         _add_rule(ruleset, _RULE_PATH_BENEATH, pack("=Qi", rights, parent), 0)
     finally:
         os.close(parent)

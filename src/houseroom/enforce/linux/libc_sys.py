@@ -5,6 +5,10 @@ Numbers above 423 are the same on every architecture (Linux 5.1 unified them); o
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import os
 from ctypes import CDLL, c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p, get_errno
 

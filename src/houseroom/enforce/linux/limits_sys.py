@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import resource
 
 # RLIMIT_NPROC counts per user namespace: inside ours it is the sandbox's own, and root's is not counted at all.

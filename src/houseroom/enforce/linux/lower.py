@@ -5,6 +5,10 @@ Nothing here is imported where namespaces work.
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import _signal
 import os
 

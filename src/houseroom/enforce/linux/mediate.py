@@ -15,6 +15,10 @@ One call at a time: between a check and its act no other mediated call can slip 
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import os
 from errno import EACCES, EAGAIN, ECONNREFUSED, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISSOCK

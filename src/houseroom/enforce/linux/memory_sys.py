@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ctypes import addressof, create_string_buffer, memset
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+from ctypes import addressof, create_string_buffer, memset, string_at
 from errno import EFAULT, ENAMETOOLONG
 from struct import pack, pack_into
 
@@ -37,7 +41,7 @@ def read_string(pid: int, address: int) -> bytes:
         length = _PAGE - (address & (_PAGE - 1))
         pack_into("QQ", _REMOTE, 0, address, length)
         got = _process_vm_readv(pid, _LOCAL_AT, 1, _REMOTE_AT, 1, 0)
-        data = _BUFFER[:got]
+        data = string_at(_BUFFER, got)
         end = data.find(b"\0")
         if end >= 0:
             out += data[:end]

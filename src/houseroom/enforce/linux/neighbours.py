@@ -6,6 +6,10 @@ Landlock's scope for abstract sockets does not help here: it is init that connec
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import _socket
 import os
 from errno import EACCES
@@ -15,13 +19,13 @@ from houseroom.enforce.linux.mediate import Mediator, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from houseroom.enforce.linux.mediate import _Borrowed
+    from houseroom.enforce.linux.borrowed import Borrowed
 
 
 class AmongNeighbours(Mediator):
     """A mediator that asks who listens on a socket, not only whether it is in this network namespace."""
 
-    def _socket_address(self, pid: int, borrowed: _Borrowed, raw: bytes) -> bytes:
+    def _socket_address(self, pid: int, borrowed: Borrowed, raw: bytes) -> bytes:
         if borrowed.domain != _socket.AF_UNIX or int.from_bytes(raw[:2], "little") != _socket.AF_UNIX or not raw[2:]:
             return raw
         if raw[2:3] == b"\0":

@@ -5,6 +5,10 @@ Uses ``_socket`` directly: ``socket`` pulls in enum and selectors, 6 ms at start
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import _socket
 import os
 from errno import EACCES

@@ -7,6 +7,10 @@ clone of its mount. It then has a position of its own, which begins where the ca
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import os
 from fcntl import F_GETFL, fcntl
 from stat import S_ISREG

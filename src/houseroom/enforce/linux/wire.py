@@ -7,6 +7,10 @@ init but frames of eight bytes: whatever happened inside, it can say no more tha
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import marshal
 import os
 
@@ -21,8 +25,8 @@ EXITED, NOT_EXECUTED, UNWATCHED = 1, 2, 3  # with a wait status, an errno, nothi
 _KINDS = (EXITED, NOT_EXECUTED, UNWATCHED)
 
 
-def send(fd: int, message: object) -> None:
-    """Send one message. Raises OSError when the other end is gone."""
+def send(fd: int, message: Any) -> None:
+    """Send one message of plain values. Raises OSError when the other end is gone."""
     data = marshal.dumps(message)
     data = len(data).to_bytes(4, "little") + data
     while data:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 from houseroom.errors import CannotEnforce
 from houseroom.frontends.cli import paper, request
 from houseroom.frontends.cli.paper import BOLD, DIM, GREEN, RED, YELLOW, Column, Paper, Text

@@ -5,6 +5,10 @@ While this process reads the command line and the policy, init finds out on anot
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import gc
 
 TYPE_CHECKING = False
