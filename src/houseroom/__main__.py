@@ -7,12 +7,12 @@ import sys
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; ``argv`` without the program's name. Returns the exit code."""
-    if sys.platform != "linux":
-        sys.stderr.write("houseroom: can't enforce anything on this system: so far it needs Linux\n")
-        return 125
-    from houseroom.frontends.cli.main import main as command_line
+    if sys.platform == "linux":
+        from houseroom.frontends.cli.main import main as command_line
 
-    return command_line(sys.argv[1:] if argv is None else argv)
+        return command_line(sys.argv[1:] if argv is None else argv)
+    sys.stderr.write("houseroom: can't enforce anything on this system: so far it needs Linux\n")
+    return 125
 
 
 if __name__ == "__main__":

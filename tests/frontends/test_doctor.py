@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 
 import pytest
-from houseroom.session.doctor import Check
 
 from houseroom.frontends.cli import doctor
 from houseroom.frontends.cli.doctor import Report
 from houseroom.frontends.cli.paper import Paper
 from houseroom.plan.facts import Host
 from houseroom.plan.steps import Covered
+from houseroom.session.doctor import Check
 
 Snapshot = Callable[[str, str], None]
 

@@ -146,7 +146,7 @@ FIELDS = {
     "Proc": "fresh read_only masked why",
     "Loopback": "why",
     "Lock": "rlimits why",
-    "Landlock": "rules abi network why",
+    "Landlock": "rules handled abi network why",
     "Seccomp": "program network mediated why",
     "Mediate": "roots rules pinned sockets why",
     "Watch": "roots rules hidden secrets why",

@@ -11,7 +11,7 @@ from houseroom.plan import landlock
 
 HEADER = Path("/usr/include/linux/landlock.h")
 ABIS = range(landlock.NEWEST_ABI + 1)
-MAKES_A_NAME = {"make_reg", "make_dir", "make_sym", "make_fifo", "make_char", "make_block", "refer"}
+MAKES_A_NAME = {"make_reg", "make_dir", "make_sock", "make_sym", "make_fifo", "make_char", "make_block", "refer"}
 
 
 @pytest.mark.parametrize(

@@ -178,11 +178,11 @@ COMMAND_REFUSED = """
     acct quotactl quotactl_fd syslog settimeofday clock_settime adjtimex clock_adjtime vhangup mount umount2 open_tree open_tree_attr
     move_mount fsopen fsconfig fsmount fspick mount_setattr lsm_set_self_attr
 """.split()
-NOTIFIED_ALWAYS = "openat2 mkdirat mknodat symlinkat linkat renameat renameat2 umask connect".split()
+NOTIFIED_ALWAYS = "openat2 mkdirat mknodat symlinkat linkat renameat renameat2 umask bind connect".split()
 NOTIFIED_X86_64 = "creat mkdir mknod symlink link rename".split()
 COMMAND_ALLOWED = """
     ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd pidfd_open pidfd_send_signal seccomp prctl landlock_create_ruleset
-    landlock_add_rule landlock_restrict_self execve execveat memfd_create bind sendmsg sendmmsg getppid statmount listmount
+    landlock_add_rule landlock_restrict_self execve execveat memfd_create sendmsg sendmmsg getppid statmount listmount
 """.split()
 INIT_ALLOWED = """
     open_tree open_tree_attr move_mount mount_setattr fsopen fsmount fsconfig umount2 openat openat2 mkdirat renameat renameat2 linkat
@@ -209,6 +209,39 @@ def test_what_commands_are_refused_asked_and_allowed(machine: str) -> None:
         assert filtered("command", machine, mediated=False)(name) == ALLOW, name
     for name in COMMAND_ALLOWED:
         assert command(name) == ALLOW, name
+
+
+@machines
+def test_commands_make_no_set_user_id_file(machine: str) -> None:
+    command = filtered("command", machine)
+    known = numbers(machine)
+    modes = {"chmod": (0,), "fchmod": (3,), "fchmodat": (3, 0), "fchmodat2": (3, 0)}
+    assert {"fchmod", "fchmodat", "fchmodat2"} <= set(known)
+    for name in modes.keys() & known.keys():
+        for mode in (0o4755, 0o4000, 0o6711, 0o7777, GARBAGE | 0o4755):
+            assert command(name, *modes[name], mode) == refused(errno.EPERM), (name, mode)
+        for mode in (0o755, 0o2755, 0o1777, 0o3777, GARBAGE | 0o755):  # set-group-id on a directory is ordinary work
+            assert command(name, *modes[name], mode) == ALLOW, (name, mode)
+        assert filtered("init", machine)(name, *modes[name], 0o4755) == ALLOW, name
+
+
+@machines
+def test_commands_do_not_steer_init(machine: str) -> None:
+    """Process 1 runs as the same user: its limits and its place in the queue are not theirs to change."""
+    command = filtered("command", machine)
+    scheduling = ("sched_setscheduler", "sched_setparam", "sched_setattr", "sched_setaffinity")
+    for name in scheduling:
+        assert command(name, 1) == command(name, GARBAGE | 1) == refused(errno.EPERM), name
+        assert command(name, 0) == command(name, 2) == command(name, 4711) == ALLOW, name
+    for name in ("setpriority", "ioprio_set"):
+        for which in (0, 1, 2):
+            assert command(name, which, 1) == command(name, which, GARBAGE | 1) == refused(errno.EPERM), name
+            assert command(name, which, 0) == command(name, which, 4711) == ALLOW, name
+    assert command("prlimit64", 1) == command("prlimit64", 4711) == refused(errno.EPERM)
+    assert command("prlimit64", 0) == command("prlimit64", GARBAGE) == ALLOW  # one's own
+    init = filtered("init", machine)
+    for name in (*scheduling, "setpriority", "ioprio_set", "prlimit64"):
+        assert init(name, 1, 1) == ALLOW, name
 
 
 @machines

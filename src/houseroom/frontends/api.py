@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
+from houseroom.errors import CannotEnforce
 from houseroom.policy.model import Origin, Policy, Rule, Setting
 from houseroom.policy.record import Record
 
@@ -102,6 +104,8 @@ class Sandbox:
         Raises PolicyError, CannotEnforce and SetupFailed before anything has started, FileNotFoundError or another OSError
         for a command that can't be executed, ``subprocess.TimeoutExpired``, and with ``check`` CalledProcessError.
         """
+        if sys.platform != "linux":
+            raise _no_linux()
         import subprocess
 
         from houseroom.session import spawned
@@ -130,6 +134,8 @@ class Sandbox:
 
     def decide(self, act: Act) -> Decision:
         """What the policy says of an act here, without doing it; paths are resolved as the kernel would."""
+        if sys.platform != "linux":
+            raise _no_linux()
         from houseroom.policy import decide as decisions
         from houseroom.session import policy_files, sandbox
 
@@ -141,6 +147,8 @@ class Sandbox:
         return decisions.decide(placed, act)
 
     def _request(self, argv: tuple[str | bytes, ...], cwd: str | os.PathLike[str] | None, env: Mapping[str, str] | None) -> Request:
+        if sys.platform != "linux":
+            raise _no_linux()
         from houseroom.session import request, sandbox
 
         environment = dict(os.environb) if env is None else {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
@@ -155,3 +163,7 @@ class Sandbox:
             self.settings,
             self.accept,
         )
+
+
+def _no_linux() -> CannotEnforce:
+    return CannotEnforce(("anything",), f"there is no enforcement for {sys.platform} yet", "So far houseroom needs Linux.")

@@ -83,7 +83,7 @@ def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "") -> Plan:
     rung = choose_rung(facts.host, rung)
     marks = find_marks(placed, facts)
     network = placed.policy.setting("network.reach")
-    closed_network = network is None or network.value == "none"
+    closed_network = network is None or network.value != "open"
     steps = (
         *_surroundings(placed, facts.host, rung, network=closed_network),
         *(_mounts(placed, facts, marks) if rung != LANDLOCK else ()),
@@ -200,8 +200,7 @@ def _mounts(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...]) -> list
     steps = list(made.values())
     if facts.host.wsl == 2 and placed.access(components(WSL_SOCKETS))[0] not in (HIDE, PRIVATE):
         steps.append(Mask(WSL_SOCKETS, "dir", "Windows programs, which nothing here could stop, are started through it"))
-    for path in facts.tree.fifos:
-        steps.append(Mask(path, "file", "a FIFO of the host: a reader outside would hear what is written into it"))
+    steps += (Mask(path, "file", "a FIFO of the host: a reader outside would hear what is written into it") for path in facts.tree.fifos)
     return steps
 
 
@@ -213,7 +212,7 @@ def _mount(mark: Mark, *, covered: bool, hollow: bool, layers: bool) -> Step | N
     match mark.access:
         case _ if mark.entry.kind == LINK:
             # What it leads to has a mark of its own (aliases); the link is pinned where the sandbox could replace it.
-            return Bind(mark.path, False, why, rule, link=True, covered=covered) if mark.access != WRITE else None
+            return Bind(mark.path, write=False, why=why, rule=rule, link=True, covered=covered) if mark.access != WRITE else None
         case "hide":
             return Mask(mark.path, kind, why, rule, hollow=hollow)
         case "private" if kind == "file":  # a single file can be neither private nor a layer: less is given, never the host's own
@@ -242,7 +241,7 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
     if mediated:
         never = tuple((f"{root.rstrip('/')}/{NEVER_CREATED}", PROTECT) for root in roots)
         pinned = {mark.path for mark in marks if mark.access == PROTECT}
-        pinned |= {text for stratum in rules for text, access in stratum if access == PROTECT and not is_glob(text)}
+        pinned |= {text for stratum in rules for text, access in stratum if access in (PROTECT, HIDE) and not is_glob(text)}
         sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
         why = "protected names can't come into being; sockets made outside can't be reached"
         steps.append(Mediate(roots, (*_of_new_names(placed, rules, roots), never), tuple(sorted(pinned)), sockets, why))
@@ -260,7 +259,7 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
     reach = "none" if network else "open"
     filtered = "refused" if rung == LANDLOCK and network else reach
     steps.append(Seccomp("command", filtered, mediated, "system calls that reach round the other walls are refused"))
-    steps.append(Seccomp("init", filtered, False, "init itself needs few calls once the command runs"))
+    steps.append(Seccomp("init", filtered, mediated=False, why="init itself needs few calls once the command runs"))
     return steps
 
 

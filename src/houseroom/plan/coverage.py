@@ -126,7 +126,7 @@ def _with_landlock(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, .
         yield Covered("sockets", MISSING, (), (f"Unix sockets of the host can be connected to by path: {_NOT_HANDED}: {host.notify}",))
     yield from _always(placed)
     setting = placed.policy.setting("network.reach")
-    if setting is None or setting.value == "none":
+    if setting is None or setting.value != "open":
         yield _row("network", (_SECCOMP,))
     seen = ("processes outside, and their arguments, can be seen", "System V IPC and POSIX message queues reach processes outside")
     yield Covered("processes", PARTLY, (_LANDLOCK, _SECCOMP, "init ends all below it"), (*seen, *_lost_with_pids(host)))

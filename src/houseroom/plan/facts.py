@@ -44,10 +44,11 @@ class Host(Record):
 class Tree(Record):
     """What was found of the paths the policy speaks about.
 
-    ``named``: for each literal path of a rule that exists, or that must, what is there now. ``found``: matches of patterns with wildcards inside
-    the writable roots. ``watched``: literal paths outside them whose parent exists, so that they can appear. ``fifos``: FIFOs there, which no mount stops from being written. ``gitfiles``: files called .git. ``secrets``: device and inode
-    of hidden files, by which a further name of them is known. ``aliases``: further paths of the
-    same files: link targets, resolved parents, hard links. ``incomplete`` says where the search could not look.
+    ``named``: for each literal path of a rule that exists, or that must, what is there now. ``found``: matches of patterns
+    with wildcards inside the writable roots. ``watched``: literal paths outside them whose parent exists, so that they can
+    appear. ``fifos``: FIFOs there, which no mount stops from being written. ``gitfiles``: files called .git. ``secrets``:
+    device and inode of hidden files, by which a further name of them is known. ``aliases``: further paths of the same
+    files: link targets, resolved parents, hard links. ``incomplete`` says where the search could not look.
     """
 
     named: dict[str, Entry] = {}

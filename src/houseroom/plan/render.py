@@ -94,7 +94,13 @@ def _lock(step: plan.Mediate | plan.Watch | plan.Lock | plan.Landlock | plan.Sec
             limits = tuple(("at most", f"{value} {name}") for name, value in rlimits.items())
             return Line("lock", "", "capabilities, privileges", why, limits)
         case plan.Landlock(rules, handled, abi, network, why):
-            return Line("landlock", f"ABI {abi}", "files and scopes" if network else "files, scopes and TCP", why, (*_items("govern", handled), *_allowed(rules)))
+            return Line(
+                "landlock",
+                f"ABI {abi}",
+                "files and scopes" if network else "files, scopes and TCP",
+                why,
+                (*_items("govern", handled), *_allowed(rules)),
+            )
         case plan.Seccomp(program, network, mediated, why):
             return Line("seccomp", _given((f"network {network}", True), ("mediated", mediated)), f"filter of {program}", why)
 

@@ -12,6 +12,8 @@ from houseroom.policy.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from houseroom.policy.model import Places, Policy, Stratum
     from houseroom.policy.pattern import Pattern
 
@@ -194,6 +196,12 @@ class PlacedPolicy:
                     known = stratum.literal.get(other)
                     if known is None or _rank(rule) > _rank(known):
                         stratum.literal[other] = rule
+
+    def forget(self, existing: Container[tuple[str, ...]]) -> None:
+        """Drop rules on own or layered directories that do not exist: there is nothing to lay anything over, and nothing is made."""
+        for stratum in self.strata:
+            for parts in [parts for parts, rule in stratum.literal.items() if rule.access in (PRIVATE, SCRATCH) and parts not in existing]:
+                del stratum.literal[parts]
 
     def protect(self, path: str, reason: str) -> None:
         """Protect one more path, found to be what the host would execute."""

@@ -30,7 +30,7 @@ class Record:
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in cls.__dict__.get("__annotations__", ()) if not name.startswith("_"))
-        cls.__match_args__ = (*(f for f in cls.__match_args__ if f not in own), *own)
+        cls.__match_args__ = (*(f for f in cls.__match_args__ if f not in own), *own)  # type: ignore[misc]  # mypy has it final
         # Up to here a value must be given; from here on every field has a default.
         cls._required = max((at for at, name in enumerate(cls.__match_args__, 1) if not hasattr(cls, name)), default=0)
 
@@ -59,7 +59,7 @@ class Record:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.values() == other.values()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.values() == other.values()
 
     def __hash__(self) -> int:
         return hash((type(self), self.values()))

@@ -18,13 +18,13 @@ class _Voice:
     def __init__(self, rules: tuple[tuple[str, str], ...]):
         self.literal: dict[tuple[str, ...], str] = {}
         self.named: dict[str, list[tuple[Pattern, str]]] = {}
-        self.wild: list[tuple[Pattern, str]] = []
+        self.wild: list[tuple[str, str, Pattern, str]] = []  # with what a name must begin and end with
         for text, access in rules:
             parts = components(text)
             if "*" not in text and "?" not in text:
                 self.literal[parts] = access
             elif is_glob(parts[-1]):
-                self.wild.append((Pattern(parts), access))
+                self.wild.append((_literal_head(parts[-1]), _literal_head(parts[-1][::-1])[::-1], Pattern(parts), access))
             else:
                 self.named.setdefault(parts[-1], []).append((Pattern(parts), access))
 
@@ -36,14 +36,15 @@ class _Voice:
         for pattern, access in self.named.get(parts[-1], ()):
             if pattern.matches(parts):
                 return access
-        for pattern, access in self.wild:
-            if matches_name(pattern.parts[-1], parts[-1]) and pattern.matches(parts):
+        for head, tail, pattern, access in self.wild:
+            if parts[-1].startswith(head) and parts[-1].endswith(tail) and pattern.matches(parts):
                 return access
         return None
 
     def refusing(self) -> list[tuple[str, ...]]:
         """The patterns that hide or protect."""
-        globs = [(pattern.parts, access) for found in (*self.named.values(), self.wild) for pattern, access in found]
+        globs = [(pattern.parts, access) for found in self.named.values() for pattern, access in found]
+        globs += [(pattern.parts, access) for _, _, pattern, access in self.wild]
         return [parts for parts, access in (*self.literal.items(), *globs) if access in REFUSED and parts]
 
 
@@ -60,16 +61,16 @@ class Verdicts:
         heads = {part: _literal_head(part) for part in self.globs}
         self.heads = tuple(head for head in heads.values() if head)
         self.tails = tuple(_literal_head(part[::-1])[::-1] for part, head in heads.items() if not head)
-        # Directories that a pattern with wildcards must pass through: .github of **/.github/workflows.
-        self.ways = [
-            Pattern(parts[:at]) for parts in refusing if ANY in parts for at in range(parts.index(ANY) + 2, len(parts))
-        ]
+        # Directories that a pattern with wildcards must pass through: .github of **/.github/workflows, packages/* of packages/*/hooks.
+        globs = [(parts, next(at for at, part in enumerate(parts) if is_glob(part))) for parts in refusing if any(map(is_glob, parts))]
+        ways = {parts[:at] for parts, first in globs for at in range(first + 1, len(parts)) if parts[at - 1] != ANY}
+        self.ways = [Pattern(way) for way in sorted(ways)]
+        # Where a pattern searches only below a directory (src of src/**/hooks), what is brought there from elsewhere could match.
+        self.bases = sorted({parts[:first] for parts, first in globs if parts[first] == ANY})
 
     def suspicious(self, name: str) -> bool:
-        """Whether some refusing rule could end in this name."""
-        if name in self.names:
-            return True
-        return (name.startswith(self.heads) or name.endswith(self.tails)) and any(matches_name(glob, name) for glob in self.globs)
+        """Whether some refusing rule could end in this name. Quick, and sometimes wrong in saying so."""
+        return name in self.names or name.startswith(self.heads) or name.endswith(self.tails)
 
     def access(self, parts: tuple[str, ...]) -> str | None:
         """The narrowest of hide and protect that a stratum's deciding rule says of exactly this path, else None."""
@@ -80,6 +81,14 @@ class Verdicts:
     def leads(self, parts: tuple[str, ...]) -> bool:
         """Whether a path is on the way to something that a rule with wildcards refuses."""
         return any(way.matches(parts) for way in self.ways)
+
+    def brings(self, target: tuple[str, ...], source: tuple[str, ...]) -> bool:
+        """Whether something that goes from one path to another comes below a directory that some rule searches, from outside it."""
+        return any(target[: len(base)] == base and source[: len(base)] != base for base in self.bases)
+
+    def search_below(self, roots: tuple[tuple[str, ...], ...]) -> None:
+        """Forget bases that are whole writable roots: what comes into one of these comes from another, or is the host's own."""
+        self.bases = [base for base in self.bases if base not in roots]
 
 
 def _literal_head(glob: str) -> str:

@@ -6,8 +6,11 @@ policy forbids and says how it fared. A rule "works" only where the act went thr
 
 from __future__ import annotations
 
-import os
 import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import os
 
 from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
 from houseroom.policy.model import HIDE, PRIVATE
@@ -135,7 +138,7 @@ class Stage:
 
         directory = self._directory(self.places.home)
         path = f"{directory}/socket"
-        if sys.platform == "win32" or not directory or len(os.fsencode(path)) > _LONGEST_SOCKET:
+        if not directory or len(os.fsencode(path)) > _LONGEST_SOCKET:
             return
         self.unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 TIMED_OUT, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
 
 
+_UNWATCHED = (
+    "not every directory was watched, so a hidden file that the host replaced or made meanwhile may have shown. "
+    "Raise the limit: sysctl fs.inotify.max_user_watches=524288"
+)
+
+
 class Wish(Record):
     """What the caller asks for on top of the policy files; see ``policy_files.load`` for the first three."""
 
@@ -183,11 +189,14 @@ def prepare(
 ) -> Prepared:
     """Ask the host, make the plan, compare its coverage with the floor. Starts nothing but a waiting init.
 
-    ``cradle`` is an init that was begun already. Raises PolicyError, and CannotEnforce where the floor is not met and was not accepted by name.
+    ``cradle`` is an init that was begun already. Raises PolicyError, and CannotEnforce where the floor is not met and was
+    not accepted by name.
     """
     from houseroom.plan.compile import compile_plan, why_not_higher
     from houseroom.plan.coverage import require
+    from houseroom.plan.facts import MISSING
     from houseroom.plan.questions import ask
+    from houseroom.policy import pattern
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.layers import refuse_unenforced
 
@@ -198,6 +207,7 @@ def prepare(
         questions = ask(placed)
         tree = scan.look(questions)
         placed.learn(tree.aliases)
+        placed.forget({pattern.components(path) for path, entry in tree.named.items() if entry.kind != MISSING})
         for path in tree.gitfiles:
             placed.protect(path, "a .git file says which directory is the repository")
         facts = Facts(cradle.host(backend), tree)
@@ -250,7 +260,7 @@ def _fitting(prepared: Prepared) -> Cradle:
 def _outcome(ended: Ended, command: Command) -> Outcome:
     if ended.kind == "not-started":
         return Outcome("not-started", ended.number, f"can't run {os.fsdecode(command.argv[0])}: {os.strerror(ended.number)}")
-    return Outcome(ended.kind, ended.number)
+    return Outcome(ended.kind, ended.number, _UNWATCHED if ended.unwatched else "")
 
 
 def _seconds(policy: Policy) -> float | None:

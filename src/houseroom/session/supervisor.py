@@ -25,7 +25,7 @@ from houseroom.session import request, sandbox
 
 def main(request_fd: int, answer_fd: int) -> int:
     """Run the request; the answer is an outcome or an error in parts, ``session.request`` has the form."""
-    os.set_inheritable(answer_fd, False)
+    os.set_inheritable(answer_fd, False)  # noqa: FBT003 — it takes no keyword
     try:
         with Cradle() as cradle:
             answer = serve(request.read(request_fd), cradle)

@@ -38,7 +38,7 @@ class Build:
         self.count = 0
         self.sealed: list[bytes] = []
         self.area_device = 0
-        self.attic = -1
+        self.attic = self.proc = -1
         self.devices: dict[bytes, int] = {}
 
     def run(self) -> None:
@@ -79,7 +79,10 @@ class Build:
         tree = mount.open_tree(b"/")
         mount.mount_setattr(tree, on=mount.RDONLY | _PLAIN)
         _enter(tree)
-        self.outer_proc = -1 if any(isinstance(later, plan.Proc) and later.fresh for later in self.steps) else mount.open_tree(b"/proc")
+        # The kernel makes a new /proc only where one is in sight already, and an empty root has none. The outer one, cloned
+        # here, is read-only as the whole root is.
+        fresh = any(isinstance(later, plan.Proc) and later.fresh for later in self.steps)
+        self.proc = mount.new_mount("proc", {}, _PLAIN | mount.NOEXEC) if fresh else mount.open_tree(b"/proc")
         self.devices = {name: mount.open_tree(b"/dev/" + name) for name in _DEVICES if os.path.exists(b"/dev/" + name)}
         for later in self.steps:
             if isinstance(later, plan.Bind) and later.covered:
@@ -158,7 +161,7 @@ class Build:
         if step.kind == "dir" and step.hollow:
             self._attach(self._fresh(0o711), step.path)
             self.sealed.append(os.fsencode(step.path))
-        else:
+        elif os.path.lexists(step.path) or os.stat(os.path.dirname(step.path)).st_dev == self.area_device:
             self._attach(self.new_mask(step.kind), step.path, directory=step.kind == "dir")
 
     def new_mask(self, kind: str) -> int:
@@ -177,7 +180,7 @@ class Build:
             os.symlink(target, b"/dev/" + name)
         for name in (b"pts", b"shm", b"mqueue"):
             os.mkdir(b"/dev/" + name)
-        os.chmod("/dev/shm", 0o1777)
+        os.chmod("/dev/shm", 0o1777)  # noqa: S103 — as on any system, and on a private tmpfs
         terminals = mount.new_mount("devpts", {"newinstance": "", "ptmxmode": "0666", "mode": "0620"}, mount.NOSUID | mount.NOEXEC)
         mount.move_mount(terminals, b"/dev/pts")
         os.close(terminals)
@@ -191,10 +194,8 @@ class Build:
 
     def _proc(self, step: plan.Proc) -> None:
         self.attic = os.open(self.area, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        # The outer one, cloned before the private area covered it, is read-only as the whole root is.
-        tree = mount.new_mount("proc", {}, _PLAIN | mount.NOEXEC) if step.fresh else self.outer_proc
-        mount.move_mount(tree, b"/proc")
-        os.close(tree)
+        mount.move_mount(self.proc, b"/proc")
+        os.close(self.proc)
         # From here on the private area is reached through its descriptor; its mount lies under /proc for good.
         self.masks = f"/proc/self/fd/{self.attic}/masks"
         self.area = f"/proc/self/fd/{self.attic}"

@@ -140,7 +140,7 @@ def _take_listener(process: int, pipe: int) -> int:
     """The command's process says under which number it holds the listener, -1 for none. Raises SetupFailed as told."""
     said = os.read(pipe, 4096)
     if said[:1] != b"L":
-        doing, subject, errno, words = (said.decode("utf-8", "replace").split("\0") + ["lock", "the command", "0", "it died"])[:4]
+        doing, subject, errno, words = [*said.decode("utf-8", "replace").split("\0"), "lock", "the command", "0", "it died"][:4]
         raise SetupFailed(doing, subject, int(errno), words)
     number = int(said[1:])
     if number < 0:

@@ -22,8 +22,8 @@ def set_limits(limits: dict[str, int]) -> None:
     for name, value in limits.items():
         kind = _KINDS[name]
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def raise_open_files() -> tuple[int, int]:

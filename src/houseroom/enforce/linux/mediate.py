@@ -20,13 +20,14 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from errno import EACCES, EAGAIN, ECONNREFUSED, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EAGAIN, ECONNREFUSED, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS, EXDEV
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISSOCK
 
 from houseroom.enforce.linux import seccomp_sys, socket_sys
 from houseroom.enforce.linux.borrowed import Borrowed, Later, process_field, socket_path
 from houseroom.enforce.linux.memory_sys import read_memory, read_string
 from houseroom.enforce.linux.mount_sys import renameat2
+from houseroom.plan.repository import GIT_MARKS, is_git_directory
 from houseroom.policy.pattern import components
 from houseroom.policy.verdicts import Verdicts
 
@@ -40,7 +41,6 @@ _AT_FDCWD = 0xFFFFFF9C
 _AT_EMPTY_PATH, _AT_SYMLINK_FOLLOW = 0x1000, 0x400
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_GIT_DIRECTORY = {b"objects": b"refs", b"refs": b"objects"}
 _LINKS = 16
 _LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
 
@@ -58,6 +58,7 @@ class Names:
 
     def __init__(self, step: Mediate):
         self.verdicts = Verdicts(step.rules)
+        self.verdicts.search_below(tuple(components(root) for root in step.roots))
         self.roots = [os.fsencode(root).rstrip(b"/") + b"/" for root in step.roots]
         # An ancestor of a protected path must stay where it is, or the path could be led elsewhere.
         self.pinned = frozenset(map(os.fsencode, step.pinned))
@@ -65,16 +66,16 @@ class Names:
 
     def suspicious(self, name: bytes) -> bool:
         """Whether a name could be refused somewhere."""
-        return name in _GIT_DIRECTORY or self.verdicts.suspicious(os.fsdecode(name))
+        return name in GIT_MARKS or self.verdicts.suspicious(os.fsdecode(name))
 
     def check_created(self, path: bytes, name: bytes) -> None:
         """Raise Refused if an entry at this path of the sandbox may not come into being."""
         if self.verdicts.access(components(os.fsdecode(path))) is not None:
             raise Refused(EROFS, "protected or hidden")
-        other = _GIT_DIRECTORY.get(name)
-        if other and any(path.startswith(root) for root in self.roots):
-            if os.path.lexists(path[: len(path) - len(name)] + other):
-                raise Refused(EROFS, "a directory with objects and refs is a git repository")
+        if name in GIT_MARKS and any(path.startswith(root) for root in self.roots):
+            directory = path[: len(path) - len(name)]
+            if is_git_directory({name, *(mark for mark in GIT_MARKS if os.path.lexists(directory + mark))}):
+                raise Refused(EROFS, "this would make a git repository, and git would run what its settings say")
 
     def check_led(self, path: bytes) -> None:
         """Raise Refused if what stands at this path is protected or on the way to something protected.
@@ -83,6 +84,13 @@ class Names:
         """
         if path in self.ancestors or path in self.pinned or (self.verdicts.ways and self.verdicts.leads(components(os.fsdecode(path)))):
             raise Refused(EROFS, "leads to a protected path")
+
+    def check_brought(self, target: bytes, source: bytes) -> None:
+        """Raise for a tree that comes from elsewhere below a directory in which names are looked for: copying it is looked at."""
+        if not self.verdicts.bases or not any(source.startswith(root) for root in self.roots):
+            return
+        if self.verdicts.brings(components(os.fsdecode(target)), components(os.fsdecode(source))):
+            raise OSError(EXDEV, "copy it instead: each name is looked at")
 
 
 class Place:
@@ -129,7 +137,7 @@ class Mediator:
             "renameat2": lambda pid, a: self._rename(pid, a[0], a[1], a[2], a[3], a[4]),
             "bind": lambda pid, a: self._bind(pid, a[0], a[1], a[2]),
             "connect": lambda pid, a: self._connect(pid, a[0], a[1], a[2]),
-            "sendto": lambda pid, a: self._sendto(pid, a),
+            "sendto": self._sendto,
             "umask": self._umask,
         }
         self.table = {numbers[name]: action for name, action in table.items() if name in numbers}
@@ -309,7 +317,9 @@ class Mediator:
         text = read_string(pid, target)
         place = self._checked(self._place(pid, dirfd, address))
         try:
-            self.names.check_led(place.path())
+            path = place.path()
+            self.names.check_led(path)
+            self.names.check_brought(path, os.path.normpath(os.path.join(os.path.dirname(path), text)))
             os.symlink(text, place.name, dir_fd=place.parent)
         finally:
             place.close()
@@ -325,6 +335,7 @@ class Mediator:
         follow = bool(flags & _AT_SYMLINK_FOLLOW) or not path
         place = self._checked(self._place(pid, to_fd, target))
         try:
+            self.names.check_led(place.path())
             os.link(full, place.name, dst_dir_fd=place.parent, follow_symlinks=follow)
         finally:
             place.close()
@@ -351,6 +362,10 @@ class Mediator:
             raise OSError(ENOTDIR, "a slash behind what is no directory")
         for path in (source, target):
             self.names.check_led(path)
+        if S_ISDIR(os.lstat(old.name, dir_fd=old.parent).st_mode):
+            self.names.check_brought(target, source)
+        if exchange:
+            self.names.check_brought(source, target)
         if self.names.suspicious(new.name):
             self.names.check_created(target, new.name)
         if exchange and self.names.suspicious(old.name):

@@ -14,6 +14,7 @@ import os
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG, S_ISSOCK
 
 from houseroom.plan.facts import DEVICE, DIRECTORY, FIFO, FILE, LINK, MISSING, SOCKET, Entry, Tree
+from houseroom.plan.repository import GIT_MARKS, is_git_directory
 from houseroom.policy.model import HIDE, WRITE
 from houseroom.policy.pattern import Pattern, components, join
 from houseroom.policy.verdicts import Verdicts
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _SECRETS_OF_A_DIRECTORY = 256  # entries of one hidden directory that are remembered by inode
 _GITFILE_LONGEST = 4096
-_GIT_DIRECTORY = {"HEAD", "objects", "refs"}
+_GIT_NAMES = frozenset(map(os.fsdecode, GIT_MARKS))
 
 
 def look(questions: Questions) -> Tree:
@@ -75,14 +76,12 @@ class _Search:
     def _names(self, parent: tuple[str, ...], names: tuple[tuple[str, str], ...]) -> None:
         """Single paths in one directory. Most of several hundred do not exist: the listing says so without a call for each."""
         real, existing = self._directory(parent)
-        if not real:
-            return
         inside = any(parent[: len(root)] == root for root in self.questions.writable)
         unlisted = parent in self.unlisted
         for name, access in names:
             if access == HIDE and not inside:
                 self.watched.append(join((*parent, name)))
-            if name in existing or unlisted:
+            if real and (name in existing or unlisted):
                 self._look_at((*parent, name), access)
 
     def _look_at(self, parts: tuple[str, ...], access: str) -> None:
@@ -118,14 +117,16 @@ class _Search:
     def _entry(self, path: str) -> tuple[Entry, os.stat_result | None]:
         parent, _, name = path.rpartition("/")
         above = self._directory(components(parent))[0] or parent
-        place = f"{'' if above == '/' else above}/{name}" if name else "/"
+        return self._entry_at(f"{'' if above == '/' else above}/{name}" if name else "/")
+
+    def _entry_at(self, place: str) -> tuple[Entry, os.stat_result | None]:
+        """The same for a path whose parents are known to be real."""
         try:
             status = os.lstat(place)
         except OSError:
             return Entry(place, MISSING), None
         kind = _kind(status.st_mode)
-        real = os.path.realpath(place) if kind == LINK else place
-        return Entry(place, kind, real), status
+        return Entry(place, kind, os.path.realpath(place) if kind == LINK else place), status
 
     def _alias(self, parts: tuple[str, ...], other: tuple[str, ...]) -> None:
         self.aliases[parts] = (*self.aliases.get(parts, ()), other)
@@ -165,32 +166,32 @@ class _Search:
 
     def _pass_through(self, directory: str, granting: list[Pattern], inodes: set[int], pending: list[str]) -> bool:
         """Look at each name in a directory; whether they make it a git directory. This is where large trees take their time."""
-        git = 0
+        marks = set()
         with os.scandir(directory) as entries:
             for entry in entries:
                 name = entry.name
                 is_directory = entry.is_dir(follow_symlinks=False)
                 matched = (self.suspicious(name) or granting) and self._match(entry.path, granting)
+                if name in _GIT_NAMES:
+                    marks.add(os.fsencode(name))
                 if is_directory:
-                    git += name in _GIT_DIRECTORY
                     if not matched:
                         pending.append(entry.path)
                 elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
                     self._note_special(entry.path)
                 else:
-                    git += name == "HEAD"
                     if name == ".git":
                         self._follow_gitfile(entry.path)
                     if inodes and entry.inode() in inodes:
                         self._note_shared(entry.path)
-        return git == len(_GIT_DIRECTORY)
+        return is_git_directory(marks)
 
     def _match(self, path: str, granting: list[Pattern]) -> bool:
         parts = components(path)
         access = self.verdicts.access(parts)
         if access is None and not any(pattern.matches(parts) for pattern in granting):
             return False
-        entry, status = self._entry(path)
+        entry, status = self._entry_at(path)
         self.found.append(entry)
         if entry.real != entry.path and entry.kind == LINK:
             self._alias(parts, components(entry.real))

@@ -121,6 +121,8 @@ class Watcher:
             self._look_at(path)
         if is_directory and any(path.startswith(root.rstrip(b"/") + b"/") for root in self.roots):
             self.pending.append(path)
+        if path in self.ancestors:  # a directory on the way to a secret is new: what was watched by its path is another one
+            self.armed = {known for known in self.armed if known != path and not known.startswith(path + b"/")}
         for secret in tuple(self.ancestors.get(path, ())):
             self._arm(secret)
 

@@ -56,6 +56,10 @@ def _command(given: Given) -> Command:
 
 def _end(outcome: Outcome, given: Given) -> int:
     """Say what the exit code alone does not. A command that merely failed has said so itself."""
+    if outcome.detail and outcome.kind != "not-started" and not given.flag("quiet"):
+        from houseroom.frontends.cli import paper
+
+        paper.note(outcome.detail)
     if outcome.kind in ("timed-out", "not-started"):
         from houseroom.frontends.cli import paper
 
