@@ -103,7 +103,8 @@ def build(identity: Identity, root: Path, pristine: Path) -> Stage:
     (stage.outside / "empty").mkdir()
     subprocess.run(["chown", "-R", f"{identity.uid}:{identity.gid}", str(root)], check=True)
     environment = {"HOME": str(stage.home), "PATH": "/usr/bin:/bin"}
-    subprocess.run(["sh", "-c", MAKE_REPOSITORIES], cwd=stage.workspace, env=environment, check=True, capture_output=True, **identity.credentials())
+    make = ["sh", "-c", MAKE_REPOSITORIES]
+    subprocess.run(make, cwd=stage.workspace, env=environment, check=True, capture_output=True, **identity.credentials())
     for name in (".env", "directory/.env", "deep/er/.env.local"):
         stage.plant(stage.workspace / name, f"API_KEY={token}\n")
     subprocess.run(["cp", "-a", str(root), str(pristine)], check=True)

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.needs("userns")
 SHELL = {
     "compile and run": "printf '#include <stdio.h>\\nint main(void){puts(\"hi\");return 0;}' > a.c && gcc a.c -o a && ./a",
     "make in parallel": "printf 'all: a b c d\\na b c d:\\n\\techo $@ > $@.o\\n' > Makefile && make -s -j4 && cat *.o",
-    "copy, pack and move": "set -e; mkdir plain; cp file plain; cp -a plain copy; tar cf t.tar copy; mkdir out; tar xf t.tar -C out; mv out/copy deep/; "
-    "rm -rf copy out; find deep | sort",
+    "copy, pack and move": "set -e; mkdir plain; cp file plain; cp -a plain copy; tar cf t.tar copy; mkdir out; tar xf t.tar -C out; "
+    "mv out/copy deep/; rm -rf copy out; find deep | sort",
     "links": "ln file hard && ln -s file soft && cat hard soft && rm hard && stat -c %h file",
     "save like an editor": "cp file file~ && echo new > .file.tmp && mv .file.tmp file && cat file file~",
     "deep directories": "p=$(printf 'd/%.0s' $(seq 100)); mkdir -p $p && echo x > ${p}f && cat ${p}f && rm -r d",
@@ -56,7 +56,8 @@ asyncio.run(main())
 """,
     "sqlite": "import sqlite3; c = sqlite3.connect('d.db'); print(c.execute('pragma journal_mode=wal').fetchone()); "
     "c.execute('create table t(a)'); c.execute('insert into t values(1)'); c.commit(); print(c.execute('select * from t').fetchall())",
-    "pty": "import os, pty; print(os.waitstatus_to_exitcode(pty.spawn(['echo', 'x']))); m, s = os.openpty(); os.write(s, b'y'); print(os.read(m, 1))",
+    "pty": "import os, pty; print(os.waitstatus_to_exitcode(pty.spawn(['echo', 'x']))); "
+    "m, s = os.openpty(); os.write(s, b'y'); print(os.read(m, 1))",
     "http": """
 import http.server, threading, urllib.request
 s = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler); s.RequestHandlerClass.log_message = lambda *a: None
@@ -73,7 +74,8 @@ print(sum(len(os.listdir(f't{n}')) for n in range(8)))
 """,
     "temporary file linked": """
 import ctypes, os
-d = os.open('.', os.O_WRONLY | os.O_TMPFILE, 0o600); os.write(d, b'x'); print(ctypes.CDLL(None).linkat(-100, b'/proc/self/fd/%d' % d, -100, b'linked-in', 0x400))
+d = os.open('.', os.O_WRONLY | os.O_TMPFILE, 0o600); os.write(d, b'x')
+print(ctypes.CDLL(None).linkat(-100, b'/proc/self/fd/%d' % d, -100, b'linked-in', 0x400))
 print(open('linked-in').read())
 """,
     "compileall": "import compileall; print(compileall.compile_dir('.', quiet=2))",
@@ -127,7 +129,8 @@ def test_npm(bench: Bench) -> None:
 
 @pytest.mark.needs("gdb", "gcc")
 def test_debugger_on_an_own_child(bench: Bench) -> None:
-    script = "echo 'int main(void){return 3;}' > a.c && gcc -g a.c -o a && gdb -q -batch -ex run ./a 2>/dev/null | grep -c 'exited with code 03'"
+    build = "echo 'int main(void){return 3;}' > a.c && gcc -g a.c -o a"
+    script = f"{build} && gdb -q -batch -ex run ./a 2>/dev/null | grep -c 'exited with code 03'"
     bench.same(["sh", "-c", script])
 
 
@@ -141,7 +144,8 @@ def test_venv_and_pip(bench: Bench) -> None:
             archive.writestr("tiny-1.0.dist-info/RECORD", "")
         bench.stage.give(wheel)
 
-    script = f"{bench.identity.python} -m venv v && v/bin/pip install -q --no-index --disable-pip-version-check ./*.whl && v/bin/python -m tiny"
+    install = "v/bin/pip install -q --no-index --disable-pip-version-check ./*.whl"
+    script = f"{bench.identity.python} -m venv v && {install} && v/bin/python -m tiny"
     bench.same(["sh", "-c", script], prepare=prepare, patience=120.0)
 
 

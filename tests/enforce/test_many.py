@@ -92,7 +92,9 @@ def test_foreign_parent_of_mode_0711(bench: Bench) -> None:
     assert outcome.status == 0, outcome
 
 
-@pytest.mark.parametrize("name", ["with space", "ümlaut", "new\nline", "star*", "brackets[a]", "-dash", "quote'\"", "back\\slash", "{workspace}"])
+@pytest.mark.parametrize(
+    "name", ["with space", "ümlaut", "new\nline", "star*", "brackets[a]", "-dash", "quote'\"", "back\\slash", "{workspace}"]
+)
 def test_strange_workspace_names(bench: Bench, name: str) -> None:
     place: Path = bench.stage.home / name
     place.mkdir()

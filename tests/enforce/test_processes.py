@@ -215,5 +215,3 @@ def test_stopped_probe_is_told_apart(bench: Bench) -> None:
     bare = bench.run(["sh", "-c", "kill -SEGV $$"], inside=False)
     boxed = bench.run(["sh", "-c", "kill -SEGV $$"], inside=True)
     assert bare.status == -signal.SIGSEGV and boxed.status in (128 + signal.SIGSEGV, -signal.SIGSEGV)
-
-

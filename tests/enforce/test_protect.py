@@ -26,7 +26,9 @@ MISSING = {
 }
 # Every way is tried on two targets; the other targets get the ways in which they could differ.
 SELECTED = ["make_open", "make_directory", "make_by_rename_directory", "make_by_symlink", "make_by_shell", "make_by_rename_of_parent"]
-MISSING_CASES = [(way, target) for target in (".codex", "a/b/c/.git") for way in MAKE if (way, target) != ("make_by_rename_of_parent", ".codex")]
+MISSING_CASES = [
+    (way, target) for target in (".codex", "a/b/c/.git") for way in MAKE if (way, target) != ("make_by_rename_of_parent", ".codex")
+]
 MISSING_CASES += [
     (way, target)
     for target in ("directory/.git", "a/.git", ".agents", ".houseroom")
@@ -63,7 +65,9 @@ EXISTING_CASES = [
     # these two act on the target's directory, which is an ordinary one for files at the top and for pointer files
     if way not in ("change_new_sibling", "change_ancestor_mode") or "/.git/" in f"/{target}" or target.startswith((".claude/", "realgit/"))
 ]
-EXISTING_CASES += [(way, target) for way in sorted(ANCESTOR) for target in ("nested/.git/config", "wt/.git", "submodule/.git", "linked/.git/config")]
+EXISTING_CASES += [
+    (way, target) for way in sorted(ANCESTOR) for target in ("nested/.git/config", "wt/.git", "submodule/.git", "linked/.git/config")
+]
 EXISTING_CASES += [("change_workspace_itself", ".git/config")]
 
 
@@ -95,7 +99,9 @@ def test_git_directories_of_another_shape(bench: Bench, way: str) -> None:
     bench.twin(bench.probe("attack_protect", way), bench.guarded())
 
 
-@pytest.mark.parametrize("arguments", [["directory"], ["fresh"], ["--bare", "fresh"], ["--separate-git-dir=store", "directory"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["directory"], ["fresh"], ["--bare", "fresh"], ["--separate-git-dir=store", "directory"]], ids=" ".join
+)
 def test_git_init(bench: Bench, arguments: list[str]) -> None:
     bench.twin(bench.probe("attack_protect", "git_init", *arguments), bench.guarded())
 

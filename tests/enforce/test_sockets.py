@@ -41,9 +41,7 @@ def place(bench: Bench, where: str, name: str) -> Path:
 PLACES = ["home", "workspace", "workspace below", "outside", "runtime", "tmp", "var tmp", "run", "dev shm"]
 
 
-def attack(
-    bench: Bench, ear: Ear, where: str, kind: str, way: str, *more: str, later: bool = False
-) -> None:
+def attack(bench: Bench, ear: Ear, where: str, kind: str, way: str, *more: str, later: bool = False) -> None:
     path = place(bench, where, "ear.sock")
     if not os.access(path.parent, os.W_OK):
         pytest.skip(f"pytest may not create {path}")
@@ -85,7 +83,15 @@ def test_every_spelling(bench: Bench, ear: Ear, way: str, where: str) -> None:
 @pytest.mark.parametrize("where", ["workspace", "runtime"])
 @pytest.mark.parametrize(
     "way",
-    ["send_to", "send_message", "send_many_messages", "pair_then_send", "pair_then_reconnect", "pair_then_send_message", "pair_then_send_many"],
+    [
+        "send_to",
+        "send_message",
+        "send_many_messages",
+        "pair_then_send",
+        "pair_then_reconnect",
+        "pair_then_send_message",
+        "pair_then_send_many",
+    ],
 )
 def test_datagrams(bench: Bench, ear: Ear, way: str, where: str) -> None:
     attack(bench, ear, where, "dgram", way)

@@ -47,7 +47,6 @@ def test_32_bit_entry(bench: Bench) -> None:
     bench.twin([str(program)], Said("DONE"), ran="")
 
 
-
 KEEPER = """
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -65,8 +64,9 @@ attributes = ctypes.create_string_buffer(struct.pack("llll", 0, 8, 256, 0) + byt
 posix = libc.mq_open(b"/" + name, 0o2 | 0o100, 0o600, attributes)
 for _ in range(8):
     assert libc.mq_send(posix, token, len(token), 0) == 0
-stored = libc.syscall(ctypes.c_long({"x86_64": 248, "aarch64": 217}[os.uname().machine]), b"user", name, token, ctypes.c_long(len(token)), ctypes.c_long(-4))
-libc.syscall(ctypes.c_long({"x86_64": 250, "aarch64": 219}[os.uname().machine]), ctypes.c_long(5), ctypes.c_long(stored), ctypes.c_long(0x3f3f0000))
+add_key, keyctl = {"x86_64": (248, 250), "aarch64": (217, 219)}[os.uname().machine]
+stored = libc.syscall(ctypes.c_long(add_key), b"user", name, token, ctypes.c_long(len(token)), ctypes.c_long(-4))
+libc.syscall(ctypes.c_long(keyctl), ctypes.c_long(5), ctypes.c_long(stored), ctypes.c_long(0x3f3f0000))
 open("/dev/shm/" + name.decode(), "wb").write(token)
 print(segment, queue, posix, stored, flush=True)
 sys.stdin.readline()
@@ -141,5 +141,3 @@ def test_keyring_search(bench: Bench, keeper: Keeper) -> None:
 
 def test_listing_of_keys(bench: Bench, keeper: Keeper) -> None:
     bench.twin(bench.probe("attack_syscalls", "list_keys"), Said(keeper.name))
-
-

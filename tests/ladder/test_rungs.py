@@ -384,7 +384,7 @@ def test_through_bubblewrap_a_mask_is_lost_when_the_host_replaces_the_file(bench
     def replace() -> None:
         bench.stage.plant(bench.stage.workspace / "new", f"API_KEY={bench.stage.token}\n").rename(secret)
 
-    wait = 'echo READY; read go; i=0; while [ $i -lt 20 ]; do i=$((i+1)); sleep 0.05; done; cat .env'
+    wait = "echo READY; read go; i=0; while [ $i -lt 20 ]; do i=$((i+1)); sleep 0.05; done; cat .env"
     for without, seen in (("", False), ("mount-setattr", True)):
         bench.stage.restore()
         outcome = lacking(bench, without).run(["sh", "-c", wait], inside=True, during=replace)

@@ -74,7 +74,7 @@ def install(code: bytes, flags: int = 0) -> int:
 
 def listener_busy() -> None:
     """As in a container whose manager answers some calls itself: it holds the only listener there can be."""
-    os.set_inheritable(install(struct.pack("<HBBI", 0x06, 0, 0, ALLOW), 8), True)  # noqa: FBT003  # its own signature
+    os.set_inheritable(install(struct.pack("<HBBI", 0x06, 0, 0, ALLOW), 8), True)
 
 
 def masked_proc() -> None:

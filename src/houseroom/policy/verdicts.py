@@ -7,9 +7,37 @@ mount on that directory, and below a missing one nothing can be made.
 from __future__ import annotations
 
 from houseroom.policy.model import HIDE, PROTECT, RANK
-from houseroom.policy.pattern import ANY, Pattern, components, is_glob, matches_name
+from houseroom.policy.pattern import ANY, Pattern, components, is_glob
+from houseroom.policy.record import Record
 
 REFUSED = (HIDE, PROTECT)
+
+
+class _Glob(Record):
+    """A pattern with wildcards, made quick to compare: nearly all are a directory, ``**`` and a name with one star at most."""
+
+    pattern: Pattern
+    access: str
+    base: tuple[str, ...] | None  # None: not of that form, and only the pattern itself can tell
+    head: str
+    tail: str
+
+    def matches(self, parts: tuple[str, ...]) -> bool:
+        """Whether the pattern names exactly this path."""
+        name = parts[-1]
+        if not name.startswith(self.head) or not name.endswith(self.tail):
+            return False
+        if self.base is None:
+            return self.pattern.matches(parts)
+        return parts[: len(self.base)] == self.base and len(parts) > len(self.base) and len(name) >= len(self.head) + len(self.tail)
+
+
+def _glob(parts: tuple[str, ...], access: str) -> _Glob:
+    base, last = parts[:-2], parts[-1]
+    plain = len(parts) > 1 and parts[-2] == ANY and not any(map(is_glob, base)) and "?" not in last and last.count("*") < 2
+    if not is_glob(last):
+        return _Glob(Pattern(parts), access, base if plain else None, last, "")
+    return _Glob(Pattern(parts), access, base if plain else None, _literal_head(last), _literal_head(last[::-1])[::-1])
 
 
 class _Voice:
@@ -17,34 +45,31 @@ class _Voice:
 
     def __init__(self, rules: tuple[tuple[str, str], ...]):
         self.literal: dict[tuple[str, ...], str] = {}
-        self.named: dict[str, list[tuple[Pattern, str]]] = {}
-        self.wild: list[tuple[str, str, Pattern, str]] = []  # with what a name must begin and end with
+        self.named: dict[str, list[_Glob]] = {}
+        self.wild: list[_Glob] = []
         for text, access in rules:
             parts = components(text)
             if "*" not in text and "?" not in text:
                 self.literal[parts] = access
             elif is_glob(parts[-1]):
-                self.wild.append((_literal_head(parts[-1]), _literal_head(parts[-1][::-1])[::-1], Pattern(parts), access))
+                self.wild.append(_glob(parts, access))
             else:
-                self.named.setdefault(parts[-1], []).append((Pattern(parts), access))
+                self.named.setdefault(parts[-1], []).append(_glob(parts, access))
 
     def access(self, parts: tuple[str, ...]) -> str | None:
         """What the deciding rule says of exactly this path, None without one."""
         found = self.literal.get(parts)
         if found is not None or not parts:
             return found
-        for pattern, access in self.named.get(parts[-1], ()):
-            if pattern.matches(parts):
-                return access
-        for head, tail, pattern, access in self.wild:
-            if parts[-1].startswith(head) and parts[-1].endswith(tail) and pattern.matches(parts):
-                return access
+        for globs in (self.named.get(parts[-1], ()), self.wild):
+            for glob in globs:
+                if glob.matches(parts):
+                    return glob.access
         return None
 
     def refusing(self) -> list[tuple[str, ...]]:
         """The patterns that hide or protect."""
-        globs = [(pattern.parts, access) for found in self.named.values() for pattern, access in found]
-        globs += [(pattern.parts, access) for _, _, pattern, access in self.wild]
+        globs = [(glob.pattern.parts, glob.access) for found in (*self.named.values(), self.wild) for glob in found]
         return [parts for parts, access in (*self.literal.items(), *globs) if access in REFUSED and parts]
 
 

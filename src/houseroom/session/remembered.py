@@ -73,17 +73,17 @@ def recall(places: Places, wanted: tuple[object, ...]) -> Memory | None:
         fd = os.open(_path(places, wanted), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077 or status.st_size > _LARGEST:
             return None
-        try:
+        with open(fd, "rb", closefd=False) as file:
             known, seconds, questions, choice, answers = marshal.loads(file.read())
-        except (ValueError, EOFError, TypeError):
-            return None
-    if known != wanted:
+        return Memory(seconds, Questions(*questions), Choice(*choice), answers) if known == wanted else None
+    except (OSError, ValueError, EOFError, TypeError):
         return None
-    return Memory(seconds, Questions(*questions), Choice(*choice), answers)
+    finally:
+        os.close(fd)
 
 
 def remember(places: Places, wanted: tuple[object, ...], memory: Memory, facts: Facts, plan: Plan) -> None:

@@ -156,6 +156,8 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
         again = _again(memory, environ, cradle)
         if again is not None:
             return again
+        cradle.end()  # it may have begun with what is not wanted now
+        cradle = Cradle()
     from houseroom.session import policy_files
 
     policy = policy_files.load(places, profile=wish.profile, session_rules=wish.rules, session_settings=wish.settings)
@@ -167,11 +169,12 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
 
 
 def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cradle) -> Again | None:
-    tree = scan.look(memory.questions)
     try:
         given, withheld = environment.build(memory.choice, environ)
     except KeyError:  # a variable that the policy was not asked about
         return None
+    cradle.begin(memory.answers[0][1])
+    tree = scan.look(memory.questions)
     packed = memory.plan_for(Facts(cradle.host(), tree))
     if packed is None:
         return None

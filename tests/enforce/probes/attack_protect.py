@@ -449,7 +449,7 @@ def git_worktree_pointer(root: str) -> None:
 # -- races ----------------------------------------------------------------------------------------------------------------
 
 
-def _race(target: str, innocent: str, act: str, seconds: float) -> None:
+def _race(target: str, innocent: str, act: str, seconds: float) -> None:  # noqa: C901 — one branch for each way to make a name
     """One thread flips the path between an innocent and a protected name of the same length while another makes calls."""
     assert len(target) == len(innocent)
     path = ctypes.create_string_buffer(target.encode() + b"\0")

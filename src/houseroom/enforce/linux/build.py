@@ -31,18 +31,25 @@ _DEVICE_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1",
 class Build:
     """The state between mount steps: opened sources, the private tmpfs, what is sealed at the end."""
 
-    def __init__(self, steps: Sequence[plan.Step]):
-        self.steps = steps
+    def __init__(self) -> None:
+        self.steps: Sequence[plan.Step] = ()
+        self.mounts = False
         self.sources: dict[str, int] = {}
-        self.area = self.masks = ""
+        self.area = ""
         self.count = 0
         self.sealed: list[bytes] = []
         self.area_device = 0
-        self.attic = self.proc = -1
+        self.own_devices: set[int] = set()  # file systems on which nothing of the host shows
+        self.attic = self.proc = self.masks = -1
         self.devices: dict[bytes, int] = {}
 
-    def run(self) -> None:
-        """All mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
+    def plan_ahead(self, steps: Sequence[plan.Step]) -> None:
+        """Steps of which the first must know: what later ones will need of the host's view before it is covered."""
+        self.steps = steps
+        self.mounts = any(isinstance(step, plan.Root) for step in steps)
+
+    def run(self, steps: Sequence[plan.Step]) -> None:
+        """Mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
         actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
             plan.Root: ("build the root from", self._root),
             plan.Area: ("make the private tmpfs", self._area),
@@ -55,7 +62,7 @@ class Build:
             plan.Mask: ("mask", self._mask),
         }
         former = raise_open_files()
-        for step in self.steps:
+        for step in steps:
             if type(step) not in actions:
                 continue
             doing, action = actions[type(step)]
@@ -63,16 +70,17 @@ class Build:
                 action(step)
             except OSError as error:
                 raise SetupFailed(doing, subject_of(step), error.errno or 0, error.strerror or str(error)) from error
+        restore_open_files(former)
+
+    def finish(self) -> None:
+        """After the last mount step: what had to be writable meanwhile is so no more."""
         for path in reversed(self.sealed):
             mount.set_read_only(path)
         self._retire_area()
-        restore_open_files(former)
 
     def _retire_area(self) -> None:
         """From now on init itself reaches only the masks, read-only: /proc/1 leads nowhere that is writable."""
-        masks = os.open(self.masks, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.close(self.attic)
-        self.masks = f"/proc/self/fd/{masks}"
 
     def _root(self, step: plan.Root) -> None:
         mount.make_private()
@@ -89,6 +97,7 @@ class Build:
                 self.sources[later.path] = mount.open_tree(os.fsencode(later.path), follow=not later.link)
         if step.base == "empty":
             _enter(mount.new_mount("tmpfs", {"mode": "0755"}, _PLAIN))
+            self.own_devices.add(os.stat("/").st_dev)
             for name in ("proc", "dev"):
                 os.mkdir(f"/{name}", 0o755)
             self.sealed.append(b"/")
@@ -101,14 +110,15 @@ class Build:
         os.close(tree)
         self.area = "/proc"
         self.area_device = os.stat("/proc").st_dev
-        self.masks = "/proc/masks"
-        os.mkdir(self.masks)
+        self.own_devices.add(self.area_device)
+        os.mkdir("/proc/masks")
         os.mkdir("/proc/masks/dir", 0o000)
         os.close(os.open("/proc/masks/file", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o000))
         tree = mount.open_tree(b"/proc/masks", recursive=False)
         mount.mount_setattr(tree, on=_PLAIN | mount.NOEXEC | mount.RDONLY)
         mount.move_mount(tree, b"/proc/masks")
         os.close(tree)
+        self.masks = os.open("/proc/masks", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _fresh(self, mode: int) -> int:
         """A new directory of the private area as a detached, writable mount."""
@@ -161,12 +171,20 @@ class Build:
         if step.kind == "dir" and step.hollow:
             self._attach(self._fresh(0o711), step.path)
             self.sealed.append(os.fsencode(step.path))
-        elif os.path.lexists(step.path) or os.stat(os.path.dirname(step.path)).st_dev == self.area_device:
-            self._attach(self.new_mask(step.kind), step.path, directory=step.kind == "dir")
+            return
+        tree = self.new_mask(step.kind)
+        try:
+            mount.move_mount(tree, os.fsencode(step.path))
+        except FileNotFoundError:
+            # Gone since the host was asked; below a directory of our own it was never there, and must not come into being.
+            if os.stat(os.path.dirname(step.path)).st_dev == self.area_device:
+                _make_mount_point(os.fsencode(step.path), directory=step.kind == "dir")
+                mount.move_mount(tree, os.fsencode(step.path))
+        os.close(tree)
 
     def new_mask(self, kind: str) -> int:
         """A detached clone of the empty, unreadable, read-only directory or file."""
-        return mount.open_tree(f"{self.masks}/{kind}".encode(), recursive=False)
+        return mount.open_tree_at(self.masks, kind.encode())
 
     def _devices(self, _step: plan.Devices) -> None:
         self._attach(self._fresh(0o755), "/dev")
@@ -197,7 +215,6 @@ class Build:
         mount.move_mount(self.proc, b"/proc")
         os.close(self.proc)
         # From here on the private area is reached through its descriptor; its mount lies under /proc for good.
-        self.masks = f"/proc/self/fd/{self.attic}/masks"
         self.area = f"/proc/self/fd/{self.attic}"
         if step.fresh:
             _forbid_namespaces()  # in the outer /proc it can't be written; the filter remains

@@ -52,9 +52,16 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
     status = 1
     try:
         umask = os.umask(0)
+        build, begun = Build(), 0
         order = wire.receive(control)
+        if order is not None and "early" in order:
+            early = wire.unpack_steps(order["early"])
+            _surround(build, early)
+            build.run(early)
+            begun = len(early)
+            order = wire.receive(control)
         if order is not None:
-            _sandbox(control, umask, ignored, order)
+            _sandbox(control, umask, ignored, order, build, begun)
         status = 0
     except SetupFailed as failure:
         wire.send(control, ("failed", failure.doing, failure.subject, failure.errno or 0, failure.strerror or "", failure.hint))
@@ -66,11 +73,27 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
         traceback.print_exc()
     finally:
         if os.getpid() != 1:
+            process_sys.close_from(3)  # a command's process that waits to begin ends by itself; while we mount, /proc would not show it
             _below().end_all()
         os._exit(status)
 
 
-def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -> None:
+def _surround(build: Build, steps: tuple[plan.Step, ...]) -> None:
+    """What must be done before the first mount, and before the command's process is born, which stays in its parent's network."""
+    build.plan_ahead(steps)
+    namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
+    if not build.mounts:
+        return
+    if namespaces and namespaces.network:
+        process_sys.unshare(process_sys.CLONE_NEWNET)
+    try:
+        make_input_read_only()
+    except OSError as error:
+        hint = "Pass it through a pipe: cat FILE | houseroom run …"
+        raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
+
+
+def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order, build: Build, begun: int) -> None:
     steps = wire.unpack_steps(order["steps"])
     if os.getpid() != 1:
         _below().keep()
@@ -78,16 +101,8 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -
         assert isinstance(domain, plan.Landlock)
         process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
         enter_landlock(domain)
-    mounted = any(isinstance(step, plan.Root) for step in steps)
-    namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
-    if mounted and namespaces and namespaces.network:
-        process_sys.unshare(process_sys.CLONE_NEWNET)  # before the fork: a child stays in its parent's network
-    if any(isinstance(step, plan.Root) for step in steps):
-        try:
-            make_input_read_only()
-        except OSError as error:
-            hint = "Pass it through a pipe: cat FILE | houseroom run …"
-            raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
+    if not begun:
+        _surround(build, steps)
     ours, theirs = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     child = os.fork()  # early: on another processor it assembles its filter while we mount
     if child == 0:
@@ -96,11 +111,12 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -
         become(order, steps, umask=umask, ignored=ignored, ready=theirs[1], go=ours[0])
     os.close(ours[0])
     os.close(theirs[1])
-    build = Build(steps)
-    if mounted:
-        build.run()
+    if build.mounts:
+        build.run(steps[begun:])
+        build.finish()
     os.write(ours[1], b"b")
     # While the command's process takes on its locks, all that needs no listener is made.
+    namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
     mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
     watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
     machine = os.uname().machine
@@ -114,8 +130,8 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -
     if mediator:
         mediator.listener = listener
     # Not before: the command's process, our copy, must be open to us until now. It is alone in the sandbox and not yet executed.
-    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
     wipe_own_words()
+    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
     _lock_down(order["filters"].get("init"), keep=_KEPT if namespaces else ())
     wire.send(control, ("built",))
     os.write(ours[1], b"g")

@@ -19,6 +19,7 @@ from houseroom.plan.facts import Host
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from houseroom.enforce.linux.command import Order
     from houseroom.plan.steps import Plan, Step
@@ -118,6 +119,11 @@ class Cradle:
         """Give init its plan and its command. Raises SetupFailed where it died before."""
         self._answers()
         self._send(plan.steps, order)
+
+    def begin(self, packed: dict[str, Any]) -> None:
+        """Let init do what comes first in a plan that will most likely be the one."""
+        if self.pid > 0 and packed["ahead"]:
+            wire.send(self.control, {"early": packed["steps"][: packed["ahead"]]})
 
     def start_packed(self, packed: dict[str, object], order: Order) -> None:
         """The same with what ``wire.pack`` has packed, perhaps long ago."""

@@ -1,6 +1,9 @@
 """The one door to the C library: typed prototypes of raw system calls, each error an OSError with its errno.
 
 Numbers above 423 are the same on every architecture (Linux 5.1 unified them); older ones are looked up by machine.
+
+``_ctypes`` is the extension module below ``ctypes``. The package's own start, with types for every platform, costs more than a
+millisecond, which every command would pay; what is used of it here has been the same since Python 2.5.
 """
 
 from __future__ import annotations
@@ -10,16 +13,76 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from ctypes import CDLL, c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p, get_errno
+
+from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["c_char_p", "c_int", "c_long", "c_uint", "c_ulong", "c_void_p", "function", "syscall"]
+_LIBC = dlopen(None, os.RTLD_NOW)
 
-LIBC = CDLL(None, use_errno=True)
+
+class c_char(_SimpleCData):  # type: ignore[type-arg]  # a class of C, not subscriptable when run
+    """One byte."""
+
+    _type_ = "c"
+
+
+class c_char_p(_SimpleCData):  # type: ignore[type-arg]  # a class of C, not subscriptable when run
+    """A NUL-terminated string, or bytes that a call only reads."""
+
+    _type_ = "z"
+
+
+class c_int(_SimpleCData):  # type: ignore[type-arg]
+    """int."""
+
+    _type_ = "i"
+
+
+class c_uint(_SimpleCData):  # type: ignore[type-arg]
+    """unsigned int."""
+
+    _type_ = "I"
+
+
+class c_long(_SimpleCData):  # type: ignore[type-arg]
+    """long."""
+
+    _type_ = "l"
+
+
+class c_ulong(_SimpleCData):  # type: ignore[type-arg]
+    """unsigned long."""
+
+    _type_ = "L"
+
+
+class c_void_p(_SimpleCData):  # type: ignore[type-arg]
+    """An address."""
+
+    _type_ = "P"
+
+
+class _Int(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = c_int
+
+
+class _Long(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = c_long
+
+
+class Buffer:
+    """Memory that a call may write: ``bytes`` is its content, ``address`` where it lies for as long as this object lives."""
+
+    def __init__(self, content: bytes):
+        self.bytes = bytearray(content or 1)
+        self._held = (c_char * len(self.bytes)).from_buffer(self.bytes)
+        self.address = addressof(self._held)
 
 # Only what the C library has no wrapper for, or has one that does more than the call.
 _OLD_NUMBERS = {
@@ -46,16 +109,16 @@ _NUMBERS = {
 
 def function(name: str, *types: Any) -> Callable[..., int]:
     """A function of the C library that returns -1 and sets errno on failure, as one that raises OSError."""
-    return _raising(LIBC[name], types, ())
+    return _raising(_Int(dlsym(_LIBC, name)), types, ())
 
 
 def syscall(name: str, *types: Any) -> Callable[..., int]:
     """A system call by its name in the manual, through syscall(2). An unknown machine gets ENOSYS from the kernel."""
-    return _raising(LIBC["syscall"], (c_long, *types), (_NUMBERS.get(name, 0xFFFF),))
+    return _raising(_Long(dlsym(_LIBC, "syscall")), (c_long, *types), (_NUMBERS.get(name, 0xFFFF),))
 
 
 def _raising(found: Any, types: tuple[Any, ...], first: tuple[int, ...]) -> Callable[..., int]:
-    found.argtypes, found.restype = types, c_long if first else c_int
+    found.argtypes = types
 
     def call(*args: object) -> int:
         result: int = found(*first, *args)

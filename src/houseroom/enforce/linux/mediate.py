@@ -113,7 +113,8 @@ class Mediator:
     """Answers the notifications of one sandbox. Lives in init, which shares the sandbox's root and process ids."""
 
     def __init__(self, step: Mediate, numbers: dict[str, int], umask: int):
-        self.listener, self.names, self.umask = -1, Names(step), umask
+        self.listener, self.step, self.umask = -1, step, umask
+        self._names: Names | None = None
         self.allowed_sockets = frozenset(os.fsencode(path) for path in step.sockets)
         self.masks_differ = self.retrying = False
         self.made_fifos: set[tuple[int, int]] = set()
@@ -141,6 +142,13 @@ class Mediator:
             "umask": self._umask,
         }
         self.table = {numbers[name]: action for name, action in table.items() if name in numbers}
+
+    @property
+    def names(self) -> Names:
+        """Made when the first name is asked for: many a command creates none."""
+        if self._names is None:
+            self._names = Names(self.step)
+        return self._names
 
     def serve(self) -> None:
         """Answer one waiting notification."""

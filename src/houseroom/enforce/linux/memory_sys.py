@@ -6,31 +6,32 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
-from ctypes import addressof, create_string_buffer, memset, string_at
+import os
 from errno import EFAULT, ENAMETOOLONG
 from struct import pack, pack_into
 
-from houseroom.enforce.linux.libc_sys import c_int, c_ulong, c_void_p, function
+from houseroom.enforce.linux.libc_sys import Buffer, c_int, c_ulong, c_void_p, function
 
 PATH_MAX, _PAGE, _LONGEST = 4096, 4096, 1 << 20
 
 _process_vm_readv = function("process_vm_readv", c_int, c_void_p, c_ulong, c_void_p, c_ulong, c_ulong)
 
 # init is single-threaded and reads one string at a time: one buffer serves all.
-_BUFFER = create_string_buffer(_PAGE)
-_LOCAL, _REMOTE = create_string_buffer(pack("QQ", addressof(_BUFFER), _PAGE), 16), create_string_buffer(16)
-_LOCAL_AT, _REMOTE_AT = addressof(_LOCAL), addressof(_REMOTE)
+_BUFFER = Buffer(bytes(_PAGE))
+_LOCAL, _REMOTE = Buffer(pack("QQ", _BUFFER.address, _PAGE)), Buffer(bytes(16))
 
 
 def read_memory(pid: int, address: int, length: int) -> bytes:
     """Exactly ``length`` bytes. Raises OSError(EFAULT) where they are not all readable."""
     if length > _LONGEST:
         raise OSError(EFAULT, "longer than anything mediated")
-    target = create_string_buffer(max(length, 1))
-    local, remote = create_string_buffer(pack("QQ", addressof(target), length), 16), create_string_buffer(pack("QQ", address, length), 16)
-    if length and _process_vm_readv(pid, addressof(local), 1, addressof(remote), 1, 0) != length:
+    if length == 0:
+        return b""
+    target = Buffer(bytes(length))
+    local, remote = Buffer(pack("QQ", target.address, length)), Buffer(pack("QQ", address, length))
+    if _process_vm_readv(pid, local.address, 1, remote.address, 1, 0) != length:
         raise OSError(EFAULT, "short read")
-    return target.raw[:length]
+    return bytes(target.bytes)
 
 
 def read_string(pid: int, address: int) -> bytes:
@@ -39,16 +40,15 @@ def read_string(pid: int, address: int) -> bytes:
     while True:
         # Never past a page's end, the next page may not be mapped.
         length = _PAGE - (address & (_PAGE - 1))
-        pack_into("QQ", _REMOTE, 0, address, length)
-        got = _process_vm_readv(pid, _LOCAL_AT, 1, _REMOTE_AT, 1, 0)
-        data = string_at(_BUFFER, got)
-        end = data.find(b"\0")
+        pack_into("QQ", _REMOTE.bytes, 0, address, length)
+        got = _process_vm_readv(pid, _LOCAL.address, 1, _REMOTE.address, 1, 0)
+        end = _BUFFER.bytes.find(b"\0", 0, got)
         if end >= 0:
-            out += data[:end]
+            out += _BUFFER.bytes[:end]
             if len(out) >= PATH_MAX:
                 break
             return out
-        out += data
+        out += _BUFFER.bytes[:got]
         if len(out) >= PATH_MAX or got < length:
             break
         address += length
@@ -61,5 +61,8 @@ def wipe_own_words() -> None:
         fields = file.read().rpartition(b") ")[2].split()
     # proc_pid_stat(5), counted from 1 with two fields before ours: arg_start 48, arg_end 49, env_start 50, env_end 51
     start, _, _, end = (int(field) for field in fields[45:49])
-    if 0 < start < end:
-        memset(start, 0, end - start)
+    memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(memory, bytes(end - start), start)
+    finally:
+        os.close(memory)

@@ -39,6 +39,11 @@ def open_tree(path: bytes, *, recursive: bool = True, follow: bool = True) -> in
     return _open_tree(AT_FDCWD, path, flags)
 
 
+def open_tree_at(directory: int, name: bytes) -> int:
+    """A detached clone of the one mount at a name in a directory held by descriptor."""
+    return _open_tree(directory, name, _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
+
+
 def move_mount(tree: int, path: bytes, *, follow: bool = True) -> None:
     """Attach a detached mount over a path. ``follow`` False attaches over a symbolic link itself."""
     if follow:

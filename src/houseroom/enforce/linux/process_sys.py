@@ -7,10 +7,9 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from ctypes import create_string_buffer
 from struct import pack, unpack
 
-from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, c_ulong, c_void_p, function, syscall
+from houseroom.enforce.linux.libc_sys import Buffer, c_char_p, c_int, c_uint, c_ulong, c_void_p, function, syscall
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -66,9 +65,9 @@ def capset(capabilities: int) -> None:
 
 def permitted() -> int:
     """The calling thread's permitted capabilities as a bit set."""
-    data = create_string_buffer(24)
-    _capget(pack("Ii", _CAPABILITY_VERSION_3, 0), data)
-    words: tuple[int, ...] = unpack("6I", data.raw)
+    data = Buffer(bytes(24))
+    _capget(pack("Ii", _CAPABILITY_VERSION_3, 0), data.address)
+    words: tuple[int, ...] = unpack("6I", data.bytes)
     return words[1] | words[4] << 32
 
 

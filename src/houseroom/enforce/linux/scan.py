@@ -167,11 +167,12 @@ class _Search:
     def _pass_through(self, directory: str, granting: list[Pattern], inodes: set[int], pending: list[str]) -> bool:
         """Look at each name in a directory; whether they make it a git directory. This is where large trees take their time."""
         marks = set()
+        above = components(directory)
         with os.scandir(directory) as entries:
             for entry in entries:
                 name = entry.name
                 is_directory = entry.is_dir(follow_symlinks=False)
-                matched = (self.suspicious(name) or granting) and self._match(entry.path, granting)
+                matched = (self.suspicious(name) or granting) and self._match(entry.path, (*above, name), granting)
                 if name in _GIT_NAMES:
                     marks.add(os.fsencode(name))
                 if is_directory:
@@ -186,19 +187,25 @@ class _Search:
                         self._note_shared(entry.path)
         return is_git_directory(marks)
 
-    def _match(self, path: str, granting: list[Pattern]) -> bool:
-        parts = components(path)
+    def _match(self, path: str, parts: tuple[str, ...], granting: list[Pattern]) -> bool:
         access = self.verdicts.access(parts)
         if access is None and not any(pattern.matches(parts) for pattern in granting):
             return False
         entry, status = self._entry_at(path)
         self.found.append(entry)
-        if entry.real != entry.path and entry.kind == LINK:
+        if entry.real != entry.path and entry.kind == LINK and self._is_ours(entry.real):
             self._alias(parts, components(entry.real))
             self.named.setdefault(entry.real, self._entry(entry.real)[0])
         if access == HIDE and status is not None:
             self._note_secrets(parts, entry, status)
         return access is not None  # what is hidden or protected whole holds nothing that we look for
+
+    def _is_ours(self, real: str) -> bool:
+        """Whether a rule may follow a link that a repository brought along: to hide /usr because some link says so helps nobody."""
+        if not os.path.isdir(real):
+            return True
+        parts = components(real)
+        return any(parts[: len(root)] == root and parts != root for root in self.questions.writable)
 
     def _note_special(self, path: str) -> None:
         try:

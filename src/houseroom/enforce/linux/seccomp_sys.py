@@ -7,11 +7,10 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from ctypes import addressof, create_string_buffer
 from fcntl import ioctl
 from struct import Struct, pack
 
-from houseroom.enforce.linux.libc_sys import c_char_p, c_uint, syscall
+from houseroom.enforce.linux.libc_sys import Buffer, c_char_p, c_uint, syscall
 from houseroom.enforce.linux.process_sys import PR_SET_NO_NEW_PRIVS, prctl
 
 _SET_MODE_FILTER = 1
@@ -44,8 +43,8 @@ def install_with_listener(program: bytes) -> int:
 
 
 def _install(program: bytes, flags: int) -> int:
-    instructions = create_string_buffer(program, len(program))
-    return _seccomp(_SET_MODE_FILTER, flags, pack("HxxxxxxQ", len(program) // 8, addressof(instructions)))
+    instructions = Buffer(program)
+    return _seccomp(_SET_MODE_FILTER, flags, pack("HxxxxxxQ", len(program) // 8, instructions.address))
 
 
 def refusals() -> tuple[str, str]:

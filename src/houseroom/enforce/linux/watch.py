@@ -33,23 +33,25 @@ class Watcher:
     """Watches the parents of single secrets at once and the writable roots bit by bit while init is idle."""
 
     def __init__(self, step: plan.Watch, build: Build):
-        self.build = build
+        self.step, self.build = step, build
         self.queue = inotify_sys.open_queue()
-        self.directories: dict[int, bytes] = {}
         self.made_inside: set[tuple[int, int]] = set()  # FIFOs that init made for a command
-        self.incomplete = False
-        self.verdicts = Verdicts(step.rules)
-        self.hidden = frozenset(map(os.fsencode, step.hidden))
         self.secrets = set(step.secrets)
-        self.roots = [os.fsencode(root) for root in step.roots]
+        self.incomplete = self.begun = False
+
+    def _begin(self) -> None:
+        """Once the command runs: a command that ends at once pays for none of this."""
+        self.begun = True
+        self.directories: dict[int, bytes] = {}
+        self.verdicts = Verdicts(self.step.rules)
+        self.hidden = frozenset(map(os.fsencode, self.step.hidden))
+        self.roots = [os.fsencode(root) for root in self.step.roots]
         self.ancestors: dict[bytes, set[bytes]] = {}  # each ancestor of a single hidden path → the hidden paths below it
         self.armed: set[bytes] = set()
-        self.to_arm: list[bytes] = []
-        self.pending: list[bytes] = []
-        self.begin()
+        self._start_over()
 
-    def begin(self) -> None:
-        """Start over: first where single hidden files are, then the writable roots."""
+    def _start_over(self) -> None:
+        """First where single hidden files are, then the writable roots."""
         self.to_arm = list(self.hidden)
         self.pending = list(self.roots)
 
@@ -78,10 +80,12 @@ class Watcher:
     @property
     def behind(self) -> bool:
         """Whether there is still something to begin to watch."""
-        return bool(self.to_arm or self.pending)
+        return not self.begun or bool(self.to_arm or self.pending)
 
     def walk(self) -> None:
         """Watch some more, so little that init stays quick to answer."""
+        if not self.begun:
+            self._begin()
         for _ in range(min(_AT_A_TIME, len(self.to_arm))):
             self._arm(self.to_arm.pop())
         if not self.to_arm:
@@ -108,7 +112,7 @@ class Watcher:
         """Handle what has happened."""
         for watch, mask, name in inotify_sys.read_events(self.queue):
             if mask & inotify_sys.OVERFLOW:
-                self.begin()
+                self._start_over()
                 continue
             directory = self.directories.get(watch)
             if directory is not None and name:
@@ -147,7 +151,7 @@ class Watcher:
                 path = os.path.realpath(path)
                 found = os.stat(path)
             if access == HIDE:
-                if found.st_dev != self.build.area_device and (S_ISDIR(found.st_mode) or S_ISREG(found.st_mode)):
+                if found.st_dev not in self.build.own_devices and (S_ISDIR(found.st_mode) or S_ISREG(found.st_mode)):
                     self.secrets.add((found.st_dev, found.st_ino))
                     self._mount(self.build.new_mask("dir" if S_ISDIR(found.st_mode) else "file"), path)
             elif not os.statvfs(path).f_flag & _ST_RDONLY:
