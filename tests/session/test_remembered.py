@@ -17,9 +17,11 @@ import pytest
 
 from houseroom.enforce.linux import wire
 from houseroom.enforce.linux.launch import Cradle
+from houseroom.plan import questions
 from houseroom.plan.compile import compile_plan
 from houseroom.policy.model import Places
-from houseroom.session import policy_files, remembered, sandbox
+from houseroom.session import remembered, sandbox
+from houseroom.session.environment import Choice
 from houseroom.session.sandbox import Again, Prepared, Wish
 
 pytestmark = pytest.mark.needs("linux", "userns")
@@ -191,6 +193,19 @@ def test_a_remembered_start_masks_what_is_there_now(run: Callable[..., Run], hom
     assert masked.out == ""
 
 
+def test_nothing_runs_under_a_plan_that_is_out_of_date(run: Callable[..., Run], home: Path) -> None:
+    """The sandbox of the remembered plan is being built while the host is asked; its command must never begin."""
+    script = ("--", "sh", "-c", "cat .env >> marks 2> /dev/null; echo ran >> marks")
+    for _ in range(5):
+        (home / "project" / ".env").unlink(missing_ok=True)
+        run(*script)
+        assert run(*script).remembered
+        (home / "project" / "marks").unlink()
+        write(home / "project" / ".env", "KEY=1\n")
+        assert not run(*script).remembered
+        assert (home / "project" / "marks").read_text() == "ran\n"
+
+
 WALLS = """
 for act in "cat ../.netrc" "touch ../made" "mkdir .git" "touch .mcp.json" "cat .env"; do $act > /dev/null 2>&1 && echo "$act"; done
 touch allowed && echo ran
@@ -311,43 +326,51 @@ def places(home: Path) -> Places:
 
 
 @pytest.fixture
-def ready(places: Places) -> Iterator[Callable[..., Prepared | Again]]:
-    begun: list[Cradle] = []
+def ready(places: Places) -> Iterator[Callable[[], Prepared | Again]]:
+    made: list[Prepared | Again] = []
 
-    def call(wish: Wish = Wish()) -> Prepared | Again:  # noqa: B008 — a record can't be changed
-        begun.append(Cradle())
-        return sandbox.ready(places, wish, {b"PATH": b"/bin"}, begun[-1])
+    def call() -> Prepared | Again:
+        command = sandbox.Command(("true",), places.workspace)
+        made.append(sandbox.ready(places, Wish(), {b"PATH": b"/bin", b"A_TOKEN": b"hush"}, Cradle(), command))
+        return made[-1]
 
     yield call
-    for cradle in begun:
-        cradle.end()
+    for start in made:
+        start.cradle.end()
 
 
-def test_what_is_remembered_is_the_packed_plan(ready: Callable[..., Prepared | Again], places: Places) -> None:
-    (Path(places.workspace) / ".git").mkdir()
-    write(Path(places.workspace) / ".env", "A=1\n")
-    first, again = ready(), ready()
-    assert isinstance(first, Prepared)
-    assert isinstance(again, Again)
-    assert again.packed == wire.pack(first.plan.steps, first.facts.host.machine)
-    assert wire.unpack_steps(again.packed["steps"]) == first.plan.steps  # type: ignore[arg-type]  # a packed plan's values are plain
-    assert (again.environment, again.withheld, again.seconds) == (first.environment, first.withheld, first.seconds)
-    anew = compile_plan(first.placed, first.facts)
-    assert wire.pack(anew.steps, first.facts.host.machine) == again.packed
-
-
-def test_facts_that_differ_have_no_plan(ready: Callable[..., Prepared | Again], places: Places) -> None:
-    first = ready()
-    assert isinstance(first, Prepared)
+def kept(places: Places) -> remembered.Memory:
     memory = remembered.recall(places, remembered.key(places, Wish().plain()))
     assert memory is not None
-    facts = first.facts
-    assert memory.plan_for(facts) is not None
-    assert memory.plan_for(facts.with_()) is not None
+    return memory
+
+
+def test_what_is_remembered_is_the_packed_plan(ready: Callable[[], Prepared | Again], places: Places) -> None:
+    (Path(places.workspace) / ".git").mkdir()
+    write(Path(places.workspace) / ".env", "A=1\n")
+    first = ready()
+    assert isinstance(first, Prepared)
+    memory, machine = kept(places), first.facts.host.machine
+    assert memory.packed == wire.pack(first.plan.steps, machine)
+    assert memory.packed == wire.pack(compile_plan(first.placed, first.facts).steps, machine)
+    assert memory.facts == remembered.plain_facts(first.facts)
+    assert memory.questions == first.questions
+    again = ready()
+    assert isinstance(again, Again)
+    assert (again.withheld, again.seconds) == (first.withheld, first.seconds) == (("A_TOKEN",), first.seconds)
+
+
+def test_facts_that_differ_do_not_fit(ready: Callable[[], Prepared | Again], places: Places) -> None:
+    first = ready()
+    assert isinstance(first, Prepared)
+    memory, facts = kept(places), first.facts
     tree, host = facts.tree, facts.host
+    assert remembered.plain_facts(facts.with_(tree=tree.with_(), host=host.with_())) == memory.facts
     for other in (
         facts.with_(host=host.with_(landlock_abi=host.landlock_abi + 1)),
         facts.with_(host=host.with_(overlay="no such device")),
+        facts.with_(tree=tree.with_(named={})),
+        facts.with_(tree=tree.with_(found=(*tree.found, *tree.named.values()))),
         facts.with_(tree=tree.with_(watched=(*tree.watched, "/new"))),
         facts.with_(tree=tree.with_(fifos=("/fifo",))),
         facts.with_(tree=tree.with_(gitfiles=("/file",))),
@@ -355,33 +378,18 @@ def test_facts_that_differ_have_no_plan(ready: Callable[..., Prepared | Again], 
         facts.with_(tree=tree.with_(secrets=((1, 2),))),
         facts.with_(tree=tree.with_(aliases={("a",): (("b",),)})),
     ):
-        assert memory.plan_for(other) is None, other
-
-
-def test_several_states_of_a_host_are_kept(ready: Callable[..., Prepared | Again], places: Places) -> None:
-    """A file that comes and goes is decided twice, not each time."""
-    secret = Path(places.workspace) / ".env"
-    kinds = []
-    for _ in range(3):
-        write(secret, "A=1\n")
-        kinds.append(type(ready()))
-        secret.unlink()
-        kinds.append(type(ready()))
-    assert kinds[:2] == [Prepared, Prepared]
-    assert kinds[3::2] == [Again, Again]
+        assert remembered.plain_facts(other) != memory.facts, other
 
 
 def test_memories_do_not_pile_up(places: Places) -> None:
     plans = Path(places.home) / ".local/state/houseroom/plans"
-    policy = policy_files.load(places)
-    with sandbox.prepare(policy, places, environ={}) as prepared:
-        memory = remembered.Memory(None, prepared.questions, prepared.choose({}), ())
-        for number in range(70):
-            remembered.remember(places, ("wish", number), memory, prepared.facts, prepared.plan)
-            if number == 0:
-                (oldest,) = plans.iterdir()
-                os.utime(oldest, (1, 1))
-        assert len(list(plans.iterdir())) == 64
-        assert not oldest.exists()
-        assert remembered.recall(places, ("wish", 69)) is not None
-        assert remembered.recall(places, ("wish", 0)) is None
+    memory = remembered.Memory(None, questions.Questions((), (), (), (), ()), Choice({}), (), {})
+    for number in range(70):
+        remembered.remember(places, ("wish", number), memory)
+        if number == 0:
+            (oldest,) = plans.iterdir()
+            os.utime(oldest, (1, 1))
+    assert len(list(plans.iterdir())) == 64
+    assert not oldest.exists()
+    assert remembered.recall(places, ("wish", 69)) == memory
+    assert remembered.recall(places, ("wish", 0)) is None

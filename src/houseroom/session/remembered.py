@@ -19,7 +19,6 @@ import marshal
 import os
 from stat import S_ISREG
 
-from houseroom.enforce.linux import wire
 from houseroom.errors import SetupFailed
 from houseroom.plan.questions import Questions
 from houseroom.policy.record import Record
@@ -34,23 +33,19 @@ if TYPE_CHECKING:
     from houseroom.policy.model import Places
 
 STATE = ".local/state/houseroom"
-_MOST, _LARGEST, _ANSWERS = 64, 16 << 20, 4  # files kept; bytes of one; plans in one, for as many states of the host
+_MOST, _LARGEST = 64, 16 << 20  # files kept; bytes of one
 _CODE = os.path.dirname(os.path.dirname(__file__))
 _RINGS = ("policy", "plan", "enforce/linux", "session")
 
 
 class Memory(Record):
-    """What one wish came to: the questions to ask the host again, and for some of its answers the plan."""
+    """What one wish came to: the questions to ask the host again, its answers then, and the packed plan made of them."""
 
     seconds: float | None
     questions: Questions
     choice: Choice
-    answers: tuple[tuple[object, dict[str, object]], ...]
-
-    def plan_for(self, facts: Facts) -> dict[str, object] | None:
-        """The packed plan that were planned for exactly these facts."""
-        wanted = plain_facts(facts)
-        return next((packed for known, packed in self.answers if known == wanted), None)
+    facts: tuple[object, ...]
+    packed: dict[str, object]
 
 
 def key(places: Places, wish: tuple[object, ...]) -> tuple[object, ...]:
@@ -78,21 +73,19 @@ def recall(places: Places, wanted: tuple[object, ...]) -> Memory | None:
         if not S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077 or status.st_size > _LARGEST:
             return None
         with open(fd, "rb", closefd=False) as file:
-            known, seconds, questions, choice, answers = marshal.loads(file.read())
-        return Memory(seconds, Questions(*questions), Choice(*choice), answers) if known == wanted else None
+            known, seconds, questions, choice, facts, packed = marshal.loads(file.read())
+        return Memory(seconds, Questions(*questions), Choice(*choice), facts, packed) if known == wanted else None
     except (OSError, ValueError, EOFError, TypeError):
         return None
     finally:
         os.close(fd)
 
 
-def remember(places: Places, wanted: tuple[object, ...], memory: Memory, facts: Facts, plan: Plan) -> None:
+def remember(places: Places, wanted: tuple[object, ...], memory: Memory) -> None:
     """Keep a plan. A host on which we can keep nothing is only slower."""
     from houseroom.session.private_directory import open_private
 
-    earlier = recall(places, wanted)
-    answers = ((plain_facts(facts), wire.pack(plan.steps, facts.host.machine)), *(earlier.answers if earlier else ())[: _ANSWERS - 1])
-    kept: tuple[Any, ...] = (wanted, memory.seconds, memory.questions.values(), memory.choice.values(), answers)
+    kept: tuple[Any, ...] = (wanted, memory.seconds, memory.questions.values(), memory.choice.values(), memory.facts, memory.packed)
     data = marshal.dumps(kept)
     path = _path(places, wanted)
     try:

@@ -8,9 +8,9 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import os
 
-from houseroom.enforce.linux import scan
+from houseroom.enforce.linux import scan, wire
 from houseroom.enforce.linux.launch import Cradle, Ended
-from houseroom.errors import PolicyError
+from houseroom.errors import PolicyError, SetupFailed
 from houseroom.plan.facts import Facts
 from houseroom.policy.model import Places
 from houseroom.policy.record import Record
@@ -112,16 +112,14 @@ class Prepared:
 
 
 class Again:
-    """A remembered plan whose facts still hold, with its init already waiting."""
+    """A remembered plan whose facts still hold, being carried out already; the command itself waits for the word to go."""
 
-    def __init__(
-        self, cradle: Cradle, packed: dict[str, object], seconds: float | None, environment: dict[bytes, bytes], withheld: tuple[str, ...]
-    ):
-        self.cradle, self.packed, self.seconds, self.environment, self.withheld = cradle, packed, seconds, environment, withheld
+    def __init__(self, cradle: Cradle, seconds: float | None, withheld: tuple[str, ...]):
+        self.cradle, self.seconds, self.withheld = cradle, seconds, withheld
+        self.environment: dict[bytes, bytes] = {}
 
-    def start(self, order: Order) -> Cradle:
-        """Give init the command."""
-        self.cradle.start_packed(self.packed, order)
+    def start(self, _order: Order) -> Cradle:
+        """It has its order."""
         return self.cradle
 
 
@@ -145,7 +143,7 @@ def places(workspace: str | None) -> Places:
     return Places(found, home, "/tmp", os.getuid())
 
 
-def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cradle) -> Prepared | Again:
+def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cradle, command: Command) -> Prepared | Again:
     """What ``run`` needs, from a remembered plan where one fits, else by reading the policy and deciding. Raises as ``prepare``.
 
     ``cradle`` is an init that was begun already; it is the result's from here on.
@@ -153,7 +151,7 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     key = remembered.key(places, wish.plain())
     memory = remembered.recall(places, key)
     if memory is not None:
-        again = _again(memory, environ, cradle)
+        again = _again(memory, environ, cradle, command)
         if again is not None:
             return again
         cradle.end()  # it may have begun with what is not wanted now
@@ -163,22 +161,26 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     policy = policy_files.load(places, profile=wish.profile, session_rules=wish.rules, session_settings=wish.settings)
     prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, environ=environ, cradle=cradle)
     if _on_top(prepared):
-        kept = remembered.Memory(prepared.seconds, prepared.questions, prepared.choose(environ), ())
-        remembered.remember(places, key, kept, prepared.facts, prepared.plan)
+        facts, packed = remembered.plain_facts(prepared.facts), wire.pack(prepared.plan.steps, prepared.facts.host.machine)
+        kept = remembered.Memory(prepared.seconds, prepared.questions, prepared.choose(environ), facts, packed)
+        remembered.remember(places, key, kept)
     return prepared
 
 
-def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cradle) -> Again | None:
+def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cradle, command: Command) -> Again | None:
+    """Let init carry out what was planned last time, and see meanwhile whether it is still right. Nothing runs before that."""
     try:
         given, withheld = environment.build(memory.choice, environ)
     except KeyError:  # a variable that the policy was not asked about
         return None
-    cradle.begin(memory.answers[0][1])
-    tree = scan.look(memory.questions)
-    packed = memory.plan_for(Facts(cradle.host(), tree))
-    if packed is None:
-        return None
-    return Again(cradle, packed, memory.seconds, given, withheld)
+    try:
+        cradle.start_packed(memory.packed, _order(command, given))
+        tree = scan.look(memory.questions)
+        if remembered.plain_facts(Facts(cradle.host(), tree)) != memory.facts:
+            return None
+    except SetupFailed:
+        return None  # init has died over a plan that may be out of date
+    return Again(cradle, memory.seconds, withheld)
 
 
 def prepare(
@@ -226,17 +228,11 @@ def prepare(
 
 def run(start: Prepared | Again, command: Command) -> Outcome:
     """Run one command to its end, with the caller's standard streams. Raises SetupFailed where the kernel refused a step."""
-    order: Order = {
-        "argv": [os.fsencode(part) for part in command.argv],
-        "environment": start.environment,
-        "cwd": os.fsencode(command.cwd or os.getcwd()),
-        "steps": [],
-        "filters": {},
-    }
     try:
-        cradle = start.start(order)
+        cradle = start.start(_order(command, start.environment))
         cradle.ready()
         cradle.forward_signals()
+        cradle.go()
         limits = [seconds for seconds in (start.seconds, command.time) if seconds is not None]
         ended = cradle.wait(min(limits) if limits else None)
         if ended.kind != "timed-out":
@@ -244,6 +240,16 @@ def run(start: Prepared | Again, command: Command) -> Outcome:
     finally:
         start.cradle.end()
     return _outcome(ended, command)
+
+
+def _order(command: Command, given: dict[bytes, bytes]) -> Order:
+    return {
+        "argv": [os.fsencode(part) for part in command.argv],
+        "environment": given,
+        "cwd": os.fsencode(command.cwd or os.getcwd()),
+        "steps": [],
+        "filters": {},
+    }
 
 
 def _on_top(prepared: Prepared) -> bool:

@@ -41,12 +41,13 @@ def main(request_fd: int, answer_fd: int) -> int:
 
 def serve(wanted: request.Request, cradle: Cradle) -> tuple[object, ...]:
     """Run one command to its end."""
+    command = sandbox.Command(wanted.argv, wanted.cwd, wanted.time)
     wish = sandbox.Wish(wanted.profile, wanted.rules, wanted.settings, wanted.accept)
     if wanted.policy is None:
-        start = sandbox.ready(wanted.places, wish, wanted.environment, cradle)
+        start = sandbox.ready(wanted.places, wish, wanted.environment, cradle, command)
     else:
         start = sandbox.prepare(wanted.policy, wanted.places, accept=wanted.accept, environ=wanted.environment, cradle=cradle)
-    outcome = sandbox.run(start, sandbox.Command(wanted.argv, wanted.cwd, wanted.time))
+    outcome = sandbox.run(start, command)
     return ("outcome", outcome.kind, outcome.code, outcome.detail, start.withheld)
 
 

@@ -31,9 +31,8 @@ _DEVICE_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1",
 class Build:
     """The state between mount steps: opened sources, the private tmpfs, what is sealed at the end."""
 
-    def __init__(self) -> None:
-        self.steps: Sequence[plan.Step] = ()
-        self.mounts = False
+    def __init__(self, steps: Sequence[plan.Step]):
+        self.steps = steps
         self.sources: dict[str, int] = {}
         self.area = ""
         self.count = 0
@@ -43,13 +42,8 @@ class Build:
         self.attic = self.proc = self.masks = -1
         self.devices: dict[bytes, int] = {}
 
-    def plan_ahead(self, steps: Sequence[plan.Step]) -> None:
-        """Steps of which the first must know: what later ones will need of the host's view before it is covered."""
-        self.steps = steps
-        self.mounts = any(isinstance(step, plan.Root) for step in steps)
-
-    def run(self, steps: Sequence[plan.Step]) -> None:
-        """Mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
+    def run(self) -> None:
+        """All mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
         actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
             plan.Root: ("build the root from", self._root),
             plan.Area: ("make the private tmpfs", self._area),
@@ -62,7 +56,7 @@ class Build:
             plan.Mask: ("mask", self._mask),
         }
         former = raise_open_files()
-        for step in steps:
+        for step in self.steps:
             if type(step) not in actions:
                 continue
             doing, action = actions[type(step)]
@@ -70,13 +64,10 @@ class Build:
                 action(step)
             except OSError as error:
                 raise SetupFailed(doing, subject_of(step), error.errno or 0, error.strerror or str(error)) from error
-        restore_open_files(former)
-
-    def finish(self) -> None:
-        """After the last mount step: what had to be writable meanwhile is so no more."""
         for path in reversed(self.sealed):
             mount.set_read_only(path)
         self._retire_area()
+        restore_open_files(former)
 
     def _retire_area(self) -> None:
         """From now on init itself reaches only the masks, read-only: /proc/1 leads nowhere that is writable."""

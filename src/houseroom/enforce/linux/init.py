@@ -52,16 +52,9 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
     status = 1
     try:
         umask = os.umask(0)
-        build, begun = Build(), 0
         order = wire.receive(control)
-        if order is not None and "early" in order:
-            early = wire.unpack_steps(order["early"])
-            _surround(build, early)
-            build.run(early)
-            begun = len(early)
-            order = wire.receive(control)
         if order is not None:
-            _sandbox(control, umask, ignored, order, build, begun)
+            _sandbox(control, umask, ignored, order)
         status = 0
     except SetupFailed as failure:
         wire.send(control, ("failed", failure.doing, failure.subject, failure.errno or 0, failure.strerror or "", failure.hint))
@@ -78,13 +71,9 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
         os._exit(status)
 
 
-def _surround(build: Build, steps: tuple[plan.Step, ...]) -> None:
+def _surround(steps: tuple[plan.Step, ...]) -> None:
     """What must be done before the first mount, and before the command's process is born, which stays in its parent's network."""
-    build.plan_ahead(steps)
-    namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
-    if not build.mounts:
-        return
-    if namespaces and namespaces.network:
+    if any(isinstance(step, plan.Namespaces) and step.network for step in steps):
         process_sys.unshare(process_sys.CLONE_NEWNET)
     try:
         make_input_read_only()
@@ -93,7 +82,7 @@ def _surround(build: Build, steps: tuple[plan.Step, ...]) -> None:
         raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
 
 
-def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order, build: Build, begun: int) -> None:
+def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -> None:
     steps = wire.unpack_steps(order["steps"])
     if os.getpid() != 1:
         _below().keep()
@@ -101,8 +90,9 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order, b
         assert isinstance(domain, plan.Landlock)
         process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
         enter_landlock(domain)
-    if not begun:
-        _surround(build, steps)
+    mounts = any(isinstance(step, plan.Root) for step in steps)
+    if mounts:
+        _surround(steps)
     ours, theirs = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     child = os.fork()  # early: on another processor it assembles its filter while we mount
     if child == 0:
@@ -111,9 +101,9 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order, b
         become(order, steps, umask=umask, ignored=ignored, ready=theirs[1], go=ours[0])
     os.close(ours[0])
     os.close(theirs[1])
-    if build.mounts:
-        build.run(steps[begun:])
-        build.finish()
+    build = Build(steps)
+    if mounts:
+        build.run()
     os.write(ours[1], b"b")
     # While the command's process takes on its locks, all that needs no listener is made.
     namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
@@ -134,6 +124,8 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order, b
     process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
     _lock_down(order["filters"].get("init"), keep=_KEPT if namespaces else ())
     wire.send(control, ("built",))
+    if not os.read(control, 1):
+        return  # the supervisor does not want it after all
     os.write(ours[1], b"g")
     os.close(ours[1])
     Loop(control, child, process, theirs[0], mediator, watcher).run()

@@ -19,7 +19,6 @@ from houseroom.plan.facts import Host
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from houseroom.enforce.linux.command import Order
     from houseroom.plan.steps import Plan, Step
@@ -120,11 +119,6 @@ class Cradle:
         self._answers()
         self._send(plan.steps, order)
 
-    def begin(self, packed: dict[str, Any]) -> None:
-        """Let init do what comes first in a plan that will most likely be the one."""
-        if self.pid > 0 and packed["ahead"]:
-            wire.send(self.control, {"early": packed["steps"][: packed["ahead"]]})
-
     def start_packed(self, packed: dict[str, object], order: Order) -> None:
         """The same with what ``wire.pack`` has packed, perhaps long ago."""
         try:
@@ -167,6 +161,13 @@ class Cradle:
             raise SetupFailed("build", "the sandbox", 0, "init died without a word", "Run `houseroom doctor`.")
         if said[0] == "failed":
             raise SetupFailed(*said[1:])
+
+    def go(self) -> None:
+        """The command may begin. Raises SetupFailed where init is gone."""
+        try:
+            os.write(self.control, b"g")
+        except OSError as error:
+            raise SetupFailed("start", "the command", error.errno or 0, "its init died early", "Run `houseroom doctor`.") from None
 
     def forward_signals(self) -> None:
         """From now on signals to the supervisor are the command's; what the terminal sends reaches it by itself."""

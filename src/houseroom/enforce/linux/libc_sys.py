@@ -24,43 +24,43 @@ if TYPE_CHECKING:
 _LIBC = dlopen(None, os.RTLD_NOW)
 
 
-class c_char(_SimpleCData):  # type: ignore[type-arg]  # a class of C, not subscriptable when run
+class c_char(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801 — C names; and not subscriptable when run
     """One byte."""
 
     _type_ = "c"
 
 
-class c_char_p(_SimpleCData):  # type: ignore[type-arg]  # a class of C, not subscriptable when run
+class c_char_p(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801
     """A NUL-terminated string, or bytes that a call only reads."""
 
     _type_ = "z"
 
 
-class c_int(_SimpleCData):  # type: ignore[type-arg]
+class c_int(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801
     """int."""
 
     _type_ = "i"
 
 
-class c_uint(_SimpleCData):  # type: ignore[type-arg]
+class c_uint(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801
     """unsigned int."""
 
     _type_ = "I"
 
 
-class c_long(_SimpleCData):  # type: ignore[type-arg]
+class c_long(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801
     """long."""
 
     _type_ = "l"
 
 
-class c_ulong(_SimpleCData):  # type: ignore[type-arg]
+class c_ulong(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801
     """unsigned long."""
 
     _type_ = "L"
 
 
-class c_void_p(_SimpleCData):  # type: ignore[type-arg]
+class c_void_p(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801
     """An address."""
 
     _type_ = "P"

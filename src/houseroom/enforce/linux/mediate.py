@@ -72,7 +72,7 @@ class Names:
         """Raise Refused if an entry at this path of the sandbox may not come into being."""
         if self.verdicts.access(components(os.fsdecode(path))) is not None:
             raise Refused(EROFS, "protected or hidden")
-        if name in GIT_MARKS and any(path.startswith(root) for root in self.roots):
+        if name in GIT_MARKS and any(path.startswith(root) for root in self.roots) and not os.path.lexists(path):
             directory = path[: len(path) - len(name)]
             if is_git_directory({name, *(mark for mark in GIT_MARKS if os.path.lexists(directory + mark))}):
                 raise Refused(EROFS, "this would make a git repository, and git would run what its settings say")

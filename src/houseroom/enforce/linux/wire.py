@@ -72,16 +72,7 @@ def pack(steps: tuple[plan.Step, ...], machine: str) -> dict[str, object]:
         for step in steps
         if isinstance(step, plan.Seccomp)
     }
-    return {"steps": pack_steps(steps), "filters": filters, "ahead": _ahead(steps)}
-
-
-def _ahead(steps: tuple[plan.Step, ...]) -> int:
-    """How many of the first steps do not depend on what is found of the host's files, so that init may begin with them."""
-    from houseroom.plan import steps as plan
-
-    if any((isinstance(step, plan.Bind) and step.covered) or (isinstance(step, plan.Root) and step.base == "empty") for step in steps):
-        return 0  # something must be opened before the first mount covers it
-    return next((at + 1 for at, step in enumerate(steps) if isinstance(step, plan.Proc)), 0)
+    return {"steps": pack_steps(steps), "filters": filters}
 
 
 def unpack_steps(packed: list[tuple[str, tuple[object, ...]]]) -> tuple[plan.Step, ...]:

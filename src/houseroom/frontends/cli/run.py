@@ -25,8 +25,9 @@ def run(given: Given, cradle: Cradle) -> int:
     where = request.places(given)
     if given.flag("dry-run") or given.flag("json") or (given.flag("verbose") and not given.flag("quiet")):
         return _told(given, where, cradle)
-    start = sandbox.ready(where, request.wish(given), os.environb, cradle)
-    return _end(sandbox.run(start, _command(given)), given)
+    command = _command(given)
+    start = sandbox.ready(where, request.wish(given), os.environb, cradle, command)
+    return _end(sandbox.run(start, command), given)
 
 
 def _told(given: Given, where: Places, cradle: Cradle) -> int:
