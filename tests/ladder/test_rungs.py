@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.needs("userns")]
 
 FLOOR = ("files.write", "files.protect", "files.hide", "network", "sockets", "processes")
 
+_THROUGH_BWRAP = {"files.write": "partly", "files.protect": "partly", "files.hide": "partly", "sockets": "partly"}
+
 # what is missing → the rung that holds, and the rules of the floor that fall short there, by state
 LADDER: dict[str, tuple[str, dict[str, str]]] = {
     "": ("namespaces", {}),
@@ -31,9 +33,9 @@ LADDER: dict[str, tuple[str, dict[str, str]]] = {
     "landlock": ("namespaces", {"files.protect": "partly"}),
     "listeners": ("namespaces", {"files.protect": "partly", "sockets": "missing"}),
     "a-free-listener": ("namespaces", {"files.protect": "partly", "sockets": "missing"}),
-    "our-namespaces": ("bubblewrap", {"files.protect": "partly", "files.hide": "partly", "sockets": "partly"}),
-    "mount-setattr": ("bubblewrap", {"files.protect": "partly", "files.hide": "partly", "sockets": "partly"}),
-    "mount-calls": ("bubblewrap", {"files.protect": "partly", "files.hide": "partly", "sockets": "partly"}),
+    "our-namespaces": ("bubblewrap", _THROUGH_BWRAP),
+    "mount-setattr": ("bubblewrap", _THROUGH_BWRAP),
+    "mount-calls": ("bubblewrap", _THROUGH_BWRAP),
     "user-namespaces": (
         "landlock",
         {"files.write": "partly", "files.protect": "partly", "files.hide": "missing", "sockets": "partly", "processes": "partly"},
@@ -355,8 +357,11 @@ def test_without_mounts_what_exists_of_the_protected_can_be_written(bench: Lacki
     config = bench.stage.workspace / ".git/config"
     bench.sh('echo attack >> "$1"', config)
     assert "attack" not in config.read_text()
-    lacking(bench, "user-namespaces").sh('echo attack >> "$1"', config)
+    hook = bench.stage.workspace / ".git/hooks/new-hook"
+    lacking(bench, "user-namespaces").sh('echo attack >> "$1"; touch "$2"; mkdir -p new/.git', config, hook)
     assert "attack" in config.read_text()
+    assert hook.exists()
+    assert not (bench.stage.workspace / "new/.git").exists()
 
 
 @pytest.mark.parametrize("without", ["a-whole-proc", "user-namespaces"])
@@ -375,6 +380,51 @@ def test_with_shared_process_ids_others_can_be_seen_but_not_touched(bench: Lacki
             assert victim.poll() is None
         finally:
             victim.kill()
+
+
+@pytest.mark.parametrize("without", ["a-whole-proc", "user-namespaces"])
+def test_with_shared_process_ids_others_can_be_slowed(bench: Lacking, without: str) -> None:
+    """The victim is a process of the same user in the same namespace: here the supervisor, which waits."""
+    script = "import os; p=os.getppid(); os.setpriority(os.PRIO_PROCESS, p, 15); print(os.getpriority(os.PRIO_PROCESS, p))"
+    argv = [bench.identity.python, "-c", script]
+    assert lacking(bench, without).run(argv, inside=True).out == "15\n"
+    bench.without, bench.accept = "", ()
+    assert bench.run(argv, inside=True).out != "15\n"
+
+
+REACH_FOR_PARENT = """
+import ctypes, os, signal, sys
+print('probe: reach', flush=True)
+parent, way = os.getppid(), sys.argv[1]
+if way == 'kill': os.kill(parent, signal.SIGTERM)
+elif way == 'memory': os.open(f'/proc/{parent}/mem', os.O_RDWR)
+elif way == 'environment': open(f'/proc/{parent}/environ', 'rb').read()
+elif way == 'descriptors': [os.readlink(f'/proc/{parent}/fd/{n}') for n in os.listdir(f'/proc/{parent}/fd')]
+elif way == 'trace':
+    if ctypes.CDLL(None).ptrace(16, parent, 0, 0): raise PermissionError
+print('DONE', flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["kill", "memory", "environment", "descriptors", "trace"])
+@pytest.mark.parametrize("without", STARTS)
+def test_init_is_out_of_reach(bench: Lacking, without: str, way: str) -> None:
+    """Its parent is an ordinary process in the control, and init inside."""
+    inside = [bench.identity.python, "-c", REACH_FOR_PARENT, way]
+    bare = ["sh", "-c", '"$@"; true', "sh", *inside]
+    outcome = lacking(bench, without).twin(bare, Said("DONE"), inside_argv=inside, allow_signal=True)
+    assert outcome.status != 125
+
+
+@pytest.mark.needs("bwrap")
+def test_through_bubblewrap_the_mode_of_standard_input_can_be_changed(bench: Lacking) -> None:
+    victim = bench.stage.outside / "victim"
+    for without, changed in (("", False), ("our-namespaces", True)):
+        bench.stage.restore()
+        with victim.open("rb") as file:
+            argv = [bench.identity.python, "-c", "import os; os.fchmod(0, 0o700)"]
+            lacking(bench, without).run(argv, inside=True, stdin=file.fileno())
+        assert (victim.stat().st_mode & 0o777 == 0o700) == changed
 
 
 @pytest.mark.needs("bwrap")

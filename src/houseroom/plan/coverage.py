@@ -76,6 +76,7 @@ def _with_bubblewrap(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step,
     replaced = "that the host replaces meanwhile"
     links = any(isinstance(step, plan.Bind) and step.link for step in steps)
     losses = {
+        "files.write": ("modes, times and attributes of a file that is given as standard input can be changed",),
         "files.protect": (f"a protected file {replaced} can be written", *(("a protected symbolic link can be removed",) if links else ())),
         "files.hide": (f"a hidden file {replaced} shows, and so does one that the host creates",),
         "files.scratch": ("it starts empty: what the host has there is not seen",),
@@ -97,7 +98,8 @@ def _with_landlock(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, .
     host = facts.host
     abi, mediated = host.landlock_abi, _mediated(steps)
     readable = placed.access(())[0] != HIDE
-    yield _row("files.read", (_LANDLOCK,), () if readable else ("names, sizes and times of files that may not be read can be asked for",))
+    looks = "the host's own /dev, /proc and /tmp can be read" if readable else "names, sizes and times of what may not be read can be asked for"
+    yield _row("files.read", (_LANDLOCK,), (looks,))
     lost = ["modes, owners, times and attributes of files outside the writable roots can be changed"]
     if any(access in (READ, PROTECT) for access in _inside_roots(placed)):
         lost.append("what is read-only inside a writable directory can be written")
@@ -108,7 +110,7 @@ def _with_landlock(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, .
     yield Covered("files.write", PARTLY, (_LANDLOCK,), tuple(lost))
     if _uses(placed, PROTECT):
         if mediated:
-            existing = "what exists can be written and removed; only missing names can't be created"
+            existing = "what exists can be written, filled and removed; only what is missing can't come into being"
             yield Covered("files.protect", PARTLY, (_INIT, _LANDLOCK), (existing,))
         else:
             neither = "Landlock can't take a path out of a writable directory, nor a name"
@@ -145,7 +147,8 @@ _LADDER = {"namespaces": _with_namespaces, "bubblewrap": _with_bubblewrap, "land
 def _lost_with_pids(host: Host) -> tuple[str, ...]:
     """What follows from sharing process ids with the host."""
     orphans = "what runs inside goes on if init itself is killed"
-    return (orphans,) if host.landlock_abi >= 6 else ("signals reach the user's processes outside, and init (needs Linux 6.12)", orphans)
+    slowed = "priority and processors of the user's processes outside can be changed"
+    return (slowed, orphans) if host.landlock_abi >= 6 else ("signals reach the user's processes outside, and init (needs Linux 6.12)", slowed, orphans)
 
 
 def _mediated(steps: tuple[plan.Step, ...]) -> bool:

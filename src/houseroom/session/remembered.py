@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from houseroom.plan.facts import Facts
-    from houseroom.plan.steps import Plan
     from houseroom.policy.model import Places
 
 STATE = ".local/state/houseroom"

@@ -85,7 +85,7 @@ def main(_names: object) -> None:
     case("open nofollow", lambda: opened("to-file", creating | writing | os.O_NOFOLLOW))
     case("open append", lambda: opened("file", creating | writing | os.O_APPEND))
     case("open truncate", lambda: (opened("other", creating | writing | os.O_TRUNC), os.stat("other").st_size))
-    case("open odd mode", lambda: opened("odd", creating | writing, 0o4751))
+    case("open odd mode", lambda: opened("odd", creating | writing, 0o1751))
     case("open tmpfile", lambda: os.close(os.open("dir", writing | os.O_TMPFILE, 0o600)))
     case("openat2 beneath", lambda: through("dir/beneath", creating | writing, 0x08))
     case("openat2 beneath up", lambda: through("../up", creating | writing, 0x08))

@@ -13,7 +13,6 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 
 TYPE_CHECKING = False
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_LIBC = dlopen(None, os.RTLD_NOW)
+_LIBC = dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]  # None is the program itself, as in dlopen(3); typeshed lacks it
 
 
 class c_char(_SimpleCData):  # type: ignore[type-arg]  # noqa: N801 — C names; and not subscriptable when run
@@ -83,6 +82,7 @@ class Buffer:
         self.bytes = bytearray(content or 1)
         self._held = (c_char * len(self.bytes)).from_buffer(self.bytes)
         self.address = addressof(self._held)
+
 
 # Only what the C library has no wrapper for, or has one that does more than the call.
 _OLD_NUMBERS = {

@@ -20,13 +20,13 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from errno import EACCES, EAGAIN, ECONNREFUSED, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS, EXDEV
+from errno import EACCES, EBADF, ECONNREFUSED, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS, EXDEV
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISSOCK
 
 from houseroom.enforce.linux import seccomp_sys, socket_sys
 from houseroom.enforce.linux.borrowed import Borrowed, Later, process_field, socket_path
 from houseroom.enforce.linux.memory_sys import read_memory, read_string
-from houseroom.enforce.linux.mount_sys import renameat2
+from houseroom.enforce.linux.mount_sys import openat2, renameat2
 from houseroom.plan.repository import GIT_MARKS, is_git_directory
 from houseroom.policy.pattern import components
 from houseroom.policy.verdicts import Verdicts
@@ -210,7 +210,12 @@ class Mediator:
         if not path:
             raise OSError(ENOENT, "empty path")
         bare = path.rstrip(b"/") if directory else path
-        return self._place_of(self._own(pid, self._prefix(pid, dirfd, bare)), slash=bare != path)
+        try:
+            return self._place_of(self._own(pid, self._prefix(pid, dirfd, bare)), slash=bare != path)
+        except FileNotFoundError:
+            if path[:1] != b"/" and not os.path.lexists(self._prefix(pid, dirfd, b"")[:-1]):
+                raise OSError(EBADF, "no such descriptor") from None
+            raise
 
     def _place_of(self, path: bytes, *, slash: bool = False) -> Place:
         parent, _, name = path.rpartition(b"/")
@@ -256,11 +261,15 @@ class Mediator:
             place = Place(os.open(parent + b"/", _DIRECTORY), name)
         except OSError:
             raise Continue from None
+        return self._open_in(pid, place, flags, mode)
+
+    def _open_in(self, pid: int, place: Place, flags: int, mode: int) -> tuple[int, ...]:
+        """Create a file in a directory held by descriptor, after looking at where that is."""
         try:
-            inside = b"/proc/self/fd/%d/%s" % (place.parent, name)
+            inside = b"/proc/self/fd/%d/%s" % (place.parent, place.name)
             if os.path.lexists(inside):
                 raise Continue
-            self.names.check_created(place.path(), name)
+            self.names.check_created(place.path(), place.name)
             made = self._make(inside, flags, self._mode(pid, mode))
             if made is None:
                 raise Continue
@@ -296,9 +305,20 @@ class Mediator:
         flags, mode, resolve = (int.from_bytes(raw[at : at + 8], "little") for at in (0, 8, 16))
         if not flags & os.O_CREAT:
             raise Continue
-        if resolve & ~0x02:  # anything but RESOLVE_NO_MAGICLINKS asks for a lookup that we would not repeat faithfully
-            raise OSError(EAGAIN, "ask without openat2")
-        return self._open(pid, dirfd, address, flags, mode)
+        # The caller may have restricted how its path is resolved (RESOLVE_BENEATH …): so is ours, up to the last name.
+        path = read_string(pid, address)
+        parent, slash, name = path.rpartition(b"/")
+        if name in (b"", b".", b".."):
+            raise Continue
+        try:
+            base = os.open(self._prefix(pid, dirfd, b""), _DIRECTORY)
+            try:
+                place = Place(openat2(base, parent or slash or b".", _DIRECTORY, resolve), name)
+            finally:
+                os.close(base)
+        except OSError:
+            raise Continue from None
+        return self._open_in(pid, place, flags & 0xFFFFFFFF, mode)
 
     def _mkdir(self, pid: int, dirfd: int, address: int, mode: int) -> tuple[int, ...]:
         place = self._checked(self._place(pid, dirfd, address, directory=True))

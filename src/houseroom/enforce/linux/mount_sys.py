@@ -30,6 +30,7 @@ _fsmount = syscall("fsmount", c_int, c_uint, c_uint)
 _pivot_root = syscall("pivot_root", c_char_p, c_char_p)
 _umount2 = function("umount2", c_char_p, c_int)
 _renameat2 = function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
+_openat2 = syscall("openat2", c_int, c_char_p, c_char_p, c_ulong)
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 
 
@@ -104,3 +105,8 @@ def unmount(path: bytes) -> None:
 def renameat2(old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int) -> None:
     """renameat2(2): rename with RENAME_NOREPLACE or RENAME_EXCHANGE."""
     _renameat2(old_parent, old, new_parent, new, flags)
+
+
+def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
+    """openat2(2): open a path below a directory with restrictions on how it is resolved (Linux 5.6)."""
+    return _openat2(directory, path, pack("3Q", flags, 0, resolve), 24)
