@@ -67,7 +67,7 @@ def test_a_place_that_could_not_be_searched_is_told() -> None:
 def test_landlock_alone_hides_nothing_and_protects_only_missing_names() -> None:
     found = rows(ALL, rung="landlock")
     assert (found["files.hide"].state, found["files.protect"].state) == ("missing", "partly")
-    assert "only missing names" in found["files.protect"].loses[0]
+    assert "what exists can be written, filled and removed; only what is missing" in found["files.protect"].loses[0]
 
 
 def test_lower_rungs_never_claim_more() -> None:

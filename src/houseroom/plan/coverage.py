@@ -98,7 +98,8 @@ def _with_landlock(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, .
     host = facts.host
     abi, mediated = host.landlock_abi, _mediated(steps)
     readable = placed.access(())[0] != HIDE
-    looks = "the host's own /dev, /proc and /tmp can be read" if readable else "names, sizes and times of what may not be read can be asked for"
+    hidden = "names, sizes and times of what may not be read can be asked for"
+    looks = "the host's own /dev, /proc and /tmp can be read" if readable else hidden
     yield _row("files.read", (_LANDLOCK,), (looks,))
     lost = ["modes, owners, times and attributes of files outside the writable roots can be changed"]
     if any(access in (READ, PROTECT) for access in _inside_roots(placed)):
@@ -148,7 +149,8 @@ def _lost_with_pids(host: Host) -> tuple[str, ...]:
     """What follows from sharing process ids with the host."""
     orphans = "what runs inside goes on if init itself is killed"
     slowed = "priority and processors of the user's processes outside can be changed"
-    return (slowed, orphans) if host.landlock_abi >= 6 else ("signals reach the user's processes outside, and init (needs Linux 6.12)", slowed, orphans)
+    signals = () if host.landlock_abi >= 6 else ("signals reach the user's processes outside, and init (needs Linux 6.12)",)
+    return (*signals, slowed, orphans)
 
 
 def _mediated(steps: tuple[plan.Step, ...]) -> bool:

@@ -62,4 +62,4 @@ def wipe_own_words() -> None:
     start, _, _, end = (int(field) for field in fields[45:49])
     if 0 < start < end:
         # Not through /proc/self/mem: below the namespaces rung we are in a Landlock domain that forbids to write there.
-        (c_char * (end - start)).from_address(start).raw = bytes(end - start)
+        (c_char * (end - start)).from_address(start).raw = bytes(end - start)  # type: ignore[misc, assignment]  # libc_sys has its own c_char
