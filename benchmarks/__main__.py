@@ -58,8 +58,8 @@ def parse() -> argparse.Namespace:
 
 
 def unprivileged_user() -> pwd.struct_passwd | None:
-    """The user to measure as where this process is root, made if needed; None where it is not."""
-    if os.geteuid() != 0:
+    """The user to measure as where this process is root, made if needed; None where it is not, or where only root gets here."""
+    if os.geteuid() != 0 or not reachable(ROOT):
         return None
     try:
         return pwd.getpwnam(USER)
@@ -67,6 +67,11 @@ def unprivileged_user() -> pwd.struct_passwd | None:
         print(f"making the user {USER}, who has no rights, to measure as")
         subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", USER], check=True)
         return pwd.getpwnam(USER)
+
+
+def reachable(path: Path) -> bool:
+    """Whether any user may go through to a path."""
+    return all(directory.stat().st_mode & 0o001 for directory in (path, *path.parents))
 
 
 def become(user: pwd.struct_passwd | None) -> dict[str, object]:
