@@ -14,6 +14,7 @@ import os
 from stat import S_ISDIR
 
 from houseroom.enforce.linux import mount_sys as mount
+from houseroom.enforce.linux import process_sys
 from houseroom.enforce.linux.limits_sys import raise_open_files, restore_open_files
 from houseroom.enforce.linux.socket_sys import loopback_up
 from houseroom.errors import SetupFailed
@@ -45,6 +46,7 @@ class Build:
     def run(self) -> None:
         """All mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
         actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
+            plan.Namespaces: ("enter a network namespace for", enter_network),
             plan.Root: ("build the root from", self._root),
             plan.Area: ("make the private tmpfs", self._area),
             plan.Loopback: ("bring up", loopback),
@@ -220,6 +222,12 @@ class Build:
             path = f"/proc/{name}"
             if os.path.exists(path):
                 self._attach(self.new_mask("file"), path)
+
+
+def enter_network(step: plan.Namespaces) -> None:
+    """The last of the namespaces: init was born into that of users and processes, and entered the others when it asked the kernel."""
+    if step.network:
+        process_sys.unshare(process_sys.CLONE_NEWNET)
 
 
 def loopback(_step: plan.Loopback) -> None:

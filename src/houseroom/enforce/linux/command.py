@@ -41,12 +41,9 @@ if TYPE_CHECKING:
 def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: tuple[int, ...], ready: int, go: int) -> NoReturn:
     """Lock this process and execute the command in it.
 
-    Waits for a byte from ``go`` until the sandbox is built, writes ``L`` and the listener's number to ``ready`` when locked,
-    waits for a second byte, then executes. A failure is written to ``ready``: before the lock as "doing NUL subject NUL errno
-    NUL words", after it as the errno of execve(2).
+    Writes ``L`` and the listener's number to ``ready`` when locked, waits for a byte from ``go``, then executes. A failure is
+    written to ``ready``: before the lock as "doing NUL subject NUL errno NUL words", after it as the errno of execve(2).
     """
-    if not os.read(go, 1):
-        os._exit(1)
     doing = ("change into", os.fsdecode(order["cwd"]))
     try:
         os.umask(umask)

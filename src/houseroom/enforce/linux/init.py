@@ -71,17 +71,6 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
         os._exit(status)
 
 
-def _surround(steps: tuple[plan.Step, ...]) -> None:
-    """What must be done before the first mount, and before the command's process is born, which stays in its parent's network."""
-    if any(isinstance(step, plan.Namespaces) and step.network for step in steps):
-        process_sys.unshare(process_sys.CLONE_NEWNET)
-    try:
-        make_input_read_only()
-    except OSError as error:
-        hint = "Pass it through a pipe: cat FILE | houseroom run …"
-        raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
-
-
 def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -> None:
     steps = wire.unpack_steps(order["steps"])
     if os.getpid() != 1:
@@ -90,45 +79,55 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -
         assert isinstance(domain, plan.Landlock)
         process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
         enter_landlock(domain)
-    mounts = any(isinstance(step, plan.Root) for step in steps)
-    if mounts:
-        _surround(steps)
-    ours, theirs = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-    child = os.fork()  # early: on another processor it assembles its filter while we mount
+    build = Build(steps)
+    if any(isinstance(step, plan.Root) for step in steps):
+        _make_input_read_only()  # while the host's own view is still there
+        build.run()
+    # The command's process is born into what was built; while it takes on its locks, all that needs no listener is made here.
+    go, ready = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
     if child == 0:
         os.close(control)
-        os.close(ours[1])
-        become(order, steps, umask=umask, ignored=ignored, ready=theirs[1], go=ours[0])
-    os.close(ours[0])
-    os.close(theirs[1])
-    build = Build(steps)
-    if mounts:
-        build.run()
-    os.write(ours[1], b"b")
-    # While the command's process takes on its locks, all that needs no listener is made.
+        os.close(go[1])
+        become(order, steps, umask=umask, ignored=ignored, ready=ready[1], go=go[0])
+    os.close(go[0])
+    os.close(ready[1])
     namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
-    mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
-    watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
-    machine = os.uname().machine
-    kind = Mediator if namespaces and namespaces.network else _among_neighbours()
-    mediator = kind(mediate, numbers(machine), umask) if mediate else None
-    watcher = Watcher(watch, build) if watch else None
-    if mediator and watcher:
-        mediator.made_fifos = watcher.made_inside
+    mediator, watcher = _attendants(steps, build, umask, alone=bool(namespaces and namespaces.network))
     process = process_sys.pidfd_open(child)
-    listener = _take_listener(process, theirs[0])
+    listener = _take_listener(process, ready[0])
     if mediator:
         mediator.listener = listener
-    # Not before: the command's process, our copy, must be open to us until now. It is alone in the sandbox and not yet executed.
     wipe_own_words()
+    # Not before: the command's process, our copy, must be open to us until now. It is alone in the sandbox and not yet executed.
     process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
     _lock_down(order["filters"].get("init"), keep=_KEPT if namespaces else ())
     wire.send(control, ("built",))
     if not os.read(control, 1):
         return  # the supervisor does not want it after all
-    os.write(ours[1], b"g")
-    os.close(ours[1])
-    Loop(control, child, process, theirs[0], mediator, watcher).run()
+    os.write(go[1], b"g")
+    os.close(go[1])
+    Loop(control, child, process, ready[0], mediator, watcher).run()
+
+
+def _make_input_read_only() -> None:
+    try:
+        make_input_read_only()
+    except OSError as error:
+        hint = "Pass it through a pipe: cat FILE | houseroom run …"
+        raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
+
+
+def _attendants(steps: tuple[plan.Step, ...], build: Build, umask: int, *, alone: bool) -> tuple[Mediator | None, Watcher | None]:
+    """Who answers the command's calls, and who keeps its masks; ``alone``: in a network namespace of its own."""
+    mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
+    watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
+    kind = Mediator if alone else _among_neighbours()
+    mediator = kind(mediate, numbers(os.uname().machine), umask) if mediate else None
+    watcher = Watcher(watch, build) if watch else None
+    if mediator and watcher:
+        mediator.made_fifos = watcher.made_inside
+    return mediator, watcher
 
 
 def _below() -> ModuleType:
