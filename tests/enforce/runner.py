@@ -564,6 +564,7 @@ def through_terminal(bench: Bench, argv: Sequence[str], *, inside: bool, keys: b
     child, master = pty.fork()
     if child == 0:
         try:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background ignores it, and that is inherited
             os.chdir(bench.stage.workspace)
             if os.geteuid() == 0 and bench.identity.uid != 0:
                 os.fchown(0, bench.identity.uid, -1)

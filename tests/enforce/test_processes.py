@@ -83,6 +83,8 @@ def test_process_outside_is_invisible(bench: Bench, victim: Victim, way: str) ->
 @pytest.mark.parametrize("way", [way for way in REACHING if way != "read_auxiliary_vector"] + MEDDLING + INIT_ONLY)
 def test_init_cannot_be_reached(bench: Bench, victim: Victim, way: str) -> None:
     """The control does to an ordinary process of the same user what the attack then does to process 1 of the sandbox."""
+    if way == "list_descriptors" and bench.identity.uid == 0:
+        pytest.skip("root sees the numbers of init's descriptors, not what they are: THREATS.md, seen from inside")
     pid = victim.start()
     own = os.readlink("/proc/self/ns/pid")
     outcome = bench.twin(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,8 @@ def fifo_attack(bench: Bench, ear: Ear, where: str, way: str, *, later: bool = F
         ear.close()
         path.unlink(missing_ok=True)
         ear.fifo(bench.stage, path)
+        if later:
+            time.sleep(0.3)  # the moment that init needs to hear of it and mask it, which THREATS.md tells
 
     try:
         if later:

@@ -225,6 +225,11 @@ def _mount(mark: Mark, *, covered: bool, hollow: bool, layers: bool) -> Step | N
             return Bind(mark.path, access == WRITE, why, rule, covered=covered)
 
 
+def _below(path: str, roots: tuple[str, ...]) -> bool:
+    parts = components(path)
+    return any(parts[: len(root)] == root for root in map(components, roots))
+
+
 def _private_mode(path: str) -> int:
     if path in ("/tmp", "/var/tmp"):
         return 0o1777
@@ -240,7 +245,7 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
     steps: list[Step] = []
     if mediated:
         never = tuple((f"{root.rstrip('/')}/{NEVER_CREATED}", PROTECT) for root in roots)
-        pinned = {mark.path for mark in marks if mark.access == PROTECT}
+        pinned = {mark.path for mark in marks if mark.access == PROTECT or (mark.access == HIDE and _below(mark.path, roots))}
         pinned |= {text for stratum in rules for text, access in stratum if access in (PROTECT, HIDE) and not is_glob(text)}
         sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
         why = "protected names can't come into being; sockets made outside can't be reached"

@@ -193,6 +193,9 @@ class PlacedPolicy:
                 if grants and RANK[self.access(parts[:-1])[0]] >= RANK[SCRATCH]:
                     continue
                 for other in others:
+                    there = stratum.access(other)[0]
+                    if there in (HIDE, PRIVATE) or (not grants and RANK[rule.access] >= RANK[there]):
+                        continue  # a link or a gitfile never opens what is closed
                     known = stratum.literal.get(other)
                     if known is None or _rank(rule) > _rank(known):
                         stratum.literal[other] = rule
@@ -206,8 +209,9 @@ class PlacedPolicy:
     def protect(self, path: str, reason: str) -> None:
         """Protect one more path, found to be what the host would execute."""
         rule = Rule("files.protect", path, BUILT_IN, reason)
-        for stratum in self.strata[:1]:
-            stratum.literal.setdefault(pattern.components(path), rule)
+        parts = pattern.components(path)
+        if RANK[self.access(parts)[0]] > RANK[PROTECT]:
+            self.strata[0].literal[parts] = rule
 
     def access(self, parts: tuple[str, ...]) -> tuple[str, Rule | None]:
         """The narrowest access over all strata at a path, and its rule."""

@@ -6,7 +6,7 @@ mount on that directory, and below a missing one nothing can be made.
 
 from __future__ import annotations
 
-from houseroom.policy.model import HIDE, PROTECT, RANK
+from houseroom.policy.model import EXCEPT, HIDE, PROTECT, RANK
 from houseroom.policy.pattern import ANY, Pattern, components, is_glob
 from houseroom.policy.record import Record
 
@@ -67,9 +67,13 @@ class _Voice:
                     return glob.access
         return None
 
+    def globs(self) -> list[_Glob]:
+        """All patterns with wildcards."""
+        return [glob for found in (*self.named.values(), self.wild) for glob in found]
+
     def refusing(self) -> list[tuple[str, ...]]:
         """The patterns that hide or protect."""
-        globs = [(glob.pattern.parts, glob.access) for found in (*self.named.values(), self.wild) for glob in found]
+        globs = [(glob.pattern.parts, glob.access) for glob in self.globs()]
         return [parts for parts, access in (*self.literal.items(), *globs) if access in REFUSED and parts]
 
 
@@ -90,6 +94,11 @@ class Verdicts:
         globs = [(parts, next(at for at, part in enumerate(parts) if is_glob(part))) for parts in refusing if any(map(is_glob, parts))]
         ways = {parts[:at] for parts, first in globs for at in range(first + 1, len(parts)) if parts[at - 1] != ANY}
         self.ways = [Pattern(way) for way in sorted(ways)]
+        # Below a directory of such a name (node_modules) other rules hold than beside it: a tree that crosses is looked at.
+        excepted = [glob.pattern.parts for voice in self.voices for glob in voice.globs() if glob.access == EXCEPT]
+        self.zones = frozenset(
+            part for parts in excepted if ANY in parts for part in parts[parts.index(ANY) + 1 : -1] if part != ANY and not is_glob(part)
+        )
         # Where a pattern searches only below a directory (src of src/**/hooks), what is brought there from elsewhere could match.
         self.bases = sorted({parts[:first] for parts, first in globs if parts[first] == ANY})
 
@@ -110,6 +119,10 @@ class Verdicts:
     def brings(self, target: tuple[str, ...], source: tuple[str, ...]) -> bool:
         """Whether something that goes from one path to another comes below a directory that some rule searches, from outside it."""
         return any(target[: len(base)] == base and source[: len(base)] != base for base in self.bases)
+
+    def crosses(self, target: tuple[str, ...], source: tuple[str, ...]) -> bool:
+        """Whether a tree that moves from one path to another comes under other exceptions."""
+        return self.zones & set(target) != self.zones & set(source)
 
     def search_below(self, roots: tuple[tuple[str, ...], ...]) -> None:
         """Forget bases that are whole writable roots: what comes into one of these comes from another, or is the host's own."""

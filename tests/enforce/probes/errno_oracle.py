@@ -77,7 +77,9 @@ def main(_names: object) -> None:
     names = {
         "file": "file", "dir": "dir", "dangling": "dangling", "loop": "loop-a", "to-dir": "to-dir", "to-file": "to-file", "slash": "new/",
         "file slash": "file/", "below file": "file/x", "below missing": "no/x", "long": long, "empty name": "", "dot": ".", "dotdot": "..",
-        "below dir link": "to-dir/via", "closed": "closed/x", "dir dot": "dir/.", "double": "dir//double",
+        "below dir link": "to-dir/via",
+        **({} if os.geteuid() == 0 else {"closed": "closed/x"}),  # inside, root has no capability to pass it
+        "dir dot": "dir/.", "double": "dir//double",
     }  # fmt: skip
     for word, bits in flags.items():
         for label, path in names.items():

@@ -170,6 +170,9 @@ class Build:
             mount.move_mount(tree, os.fsencode(step.path))
         except FileNotFoundError:
             # Gone since the host was asked; below a directory of our own it was never there, and must not come into being.
+            roots = [f"{other.path}/" for other in self.steps if isinstance(other, plan.Bind) and other.write]
+            if any(step.path.startswith(root) for root in roots):
+                raise  # another sandbox may have moved it: where it is now, it would show
             if os.stat(os.path.dirname(step.path)).st_dev == self.area_device:
                 _make_mount_point(os.fsencode(step.path), directory=step.kind == "dir")
                 mount.move_mount(tree, os.fsencode(step.path))
@@ -218,6 +221,11 @@ class Build:
                 mount.mount_setattr(tree, on=mount.RDONLY)
                 mount.move_mount(tree, raw)
                 os.close(tree)
+        if step.fresh:  # root inside could write what is ours: how the kernel ranks us when memory ends
+            own = mount.open_tree(b"/proc/1", recursive=False)
+            mount.mount_setattr(own, on=mount.RDONLY)
+            mount.move_mount(own, b"/proc/1")
+            os.close(own)
         for name in step.masked:
             path = f"/proc/{name}"
             if os.path.exists(path):

@@ -12,8 +12,9 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import _signal
+import _socket
 import os
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISSOCK
 
 from houseroom.enforce.linux import landlock_sys, process_sys, seccomp_sys
 from houseroom.enforce.linux.limits_sys import set_limits
@@ -49,7 +50,7 @@ def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: t
         os.umask(umask)
         os.chdir(order["cwd"])
         doing = ("pass on", "the standard streams")
-        _refuse_directories()
+        _refuse_ways_out(network=any(isinstance(step, plan.Seccomp) and step.network == "open" for step in steps))
         listener = -1
         for step in steps:
             match step:
@@ -78,8 +79,9 @@ def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: t
     os._exit(127)
 
 
-def _refuse_directories() -> None:
-    """A directory of the host as a standard stream would be a way round every mount: openat(2) below it."""
+def _refuse_ways_out(*, network: bool) -> None:
+    """A directory of the host as a standard stream would be a way round every mount: openat(2) below it. So would a socket of
+    the host's network, which can be connected anew, or a datagram socket, which sends anywhere, be round its namespace."""
     for fd in (0, 1, 2):
         try:
             mode = os.fstat(fd).st_mode
@@ -88,6 +90,18 @@ def _refuse_directories() -> None:
             continue
         if S_ISDIR(mode):
             raise OSError(21, f"descriptor {fd} is a directory of the host")
+        if S_ISSOCK(mode) and not network and not _is_plain_connection(fd):
+            raise OSError(1, f"descriptor {fd} is a socket of the host's network; pass the data through a pipe")
+
+
+def _is_plain_connection(fd: int) -> bool:
+    """Whether a socket is one end of a Unix stream, as good as a pipe."""
+    sock = _socket.socket(fileno=os.dup(fd))
+    try:
+        accepts = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+        return sock.family == _socket.AF_UNIX and sock.type == _socket.SOCK_STREAM and not accepts
+    finally:
+        sock.close()
 
 
 def _drop_privileges() -> None:

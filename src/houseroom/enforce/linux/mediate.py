@@ -20,16 +20,15 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from errno import EACCES, EBADF, ECONNREFUSED, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EROFS, EXDEV
+from errno import EACCES, EADDRINUSE, EBADF, ECONNREFUSED, EEXIST, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EXDEV
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISSOCK
 
 from houseroom.enforce.linux import seccomp_sys, socket_sys
 from houseroom.enforce.linux.borrowed import Borrowed, Later, process_field, socket_path
 from houseroom.enforce.linux.memory_sys import read_memory, read_string
 from houseroom.enforce.linux.mount_sys import openat2, renameat2
-from houseroom.plan.repository import GIT_MARKS, is_git_directory
+from houseroom.enforce.linux.names import Names, Place, Refused
 from houseroom.policy.pattern import components
-from houseroom.policy.verdicts import Verdicts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,71 +41,12 @@ _AT_EMPTY_PATH, _AT_SYMLINK_FOLLOW = 0x1000, 0x400
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LINKS = 16
+_NO_MAGIC_LINKS = 0x02  # openat2(2)
 _LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
-
-
-class Refused(OSError):
-    """A protected name, an outside socket: the policy refuses, with the errno a read-only file system would give."""
 
 
 class Continue(Exception):
     """The kernel's own answer is the right one: nothing would be created, or it fails by itself."""
-
-
-class Names:
-    """Which names may come into being. Built once from the plan; answers in well under a microsecond for most names."""
-
-    def __init__(self, step: Mediate):
-        self.verdicts = Verdicts(step.rules)
-        self.verdicts.search_below(tuple(components(root) for root in step.roots))
-        self.roots = [os.fsencode(root).rstrip(b"/") + b"/" for root in step.roots]
-        # An ancestor of a protected path must stay where it is, or the path could be led elsewhere.
-        self.pinned = frozenset(map(os.fsencode, step.pinned))
-        self.ancestors = {path[:at] for path in self.pinned for at in range(1, len(path)) if path[at : at + 1] == b"/"}
-
-    def suspicious(self, name: bytes) -> bool:
-        """Whether a name could be refused somewhere."""
-        return name in GIT_MARKS or self.verdicts.suspicious(os.fsdecode(name))
-
-    def check_created(self, path: bytes, name: bytes) -> None:
-        """Raise Refused if an entry at this path of the sandbox may not come into being."""
-        if self.verdicts.access(components(os.fsdecode(path))) is not None:
-            raise Refused(EROFS, "protected or hidden")
-        if name in GIT_MARKS and any(path.startswith(root) for root in self.roots) and not os.path.lexists(path):
-            directory = path[: len(path) - len(name)]
-            if is_git_directory({name, *(mark for mark in GIT_MARKS if os.path.lexists(directory + mark))}):
-                raise Refused(EROFS, "this would make a git repository, and git would run what its settings say")
-
-    def check_led(self, path: bytes) -> None:
-        """Raise Refused if what stands at this path is protected or on the way to something protected.
-
-        A directory moved there, or a symbolic link made there, could bring a protected path into being.
-        """
-        if path in self.ancestors or path in self.pinned or (self.verdicts.ways and self.verdicts.leads(components(os.fsdecode(path)))):
-            raise Refused(EROFS, "leads to a protected path")
-
-    def check_brought(self, target: bytes, source: bytes) -> None:
-        """Raise for a tree that comes from elsewhere below a directory in which names are looked for: copying it is looked at."""
-        if not self.verdicts.bases or not any(source.startswith(root) for root in self.roots):
-            return
-        if self.verdicts.brings(components(os.fsdecode(target)), components(os.fsdecode(source))):
-            raise OSError(EXDEV, "copy it instead: each name is looked at")
-
-
-class Place:
-    """A parent directory held by descriptor, and a name in it: what a path of the caller stands for."""
-
-    def __init__(self, parent: int, name: bytes, *, slash: bool = False):
-        self.parent, self.name, self.slash = parent, name, slash
-
-    def path(self) -> bytes:
-        """The path in the sandbox, by the kernel's own account."""
-        above = os.readlink(b"/proc/self/fd/%d" % self.parent)
-        return (b"" if above == b"/" else above) + b"/" + self.name
-
-    def close(self) -> None:
-        """Let go of the parent."""
-        os.close(self.parent)
 
 
 class Mediator:
@@ -225,8 +165,15 @@ class Mediator:
 
     def _checked(self, place: Place) -> Place:
         try:
-            if self.names.suspicious(place.name) and not os.path.lexists(b"/proc/self/fd/%d/%s" % (place.parent, place.name)):
-                self.names.check_created(place.path(), place.name)
+            if self.names.suspicious(place.name):
+                self.names.check_created(place)
+        except Refused:
+            # What is there may be gone in an instant, so it is never a reason to go on; only to say what the kernel would.
+            there = place.has(place.name)
+            place.close()
+            if there:
+                raise FileExistsError(EEXIST, "exists") from None
+            raise
         except OSError:
             place.close()
             raise
@@ -267,9 +214,9 @@ class Mediator:
         """Create a file in a directory held by descriptor, after looking at where that is."""
         try:
             inside = b"/proc/self/fd/%d/%s" % (place.parent, place.name)
-            if os.path.lexists(inside):
+            if place.has(place.name):
                 raise Continue
-            self.names.check_created(place.path(), place.name)
+            self.names.check_created(place)
             made = self._make(inside, flags, self._mode(pid, mode))
             if made is None:
                 raise Continue
@@ -390,14 +337,16 @@ class Mediator:
             raise OSError(ENOTDIR, "a slash behind what is no directory")
         for path in (source, target):
             self.names.check_led(path)
-        if S_ISDIR(os.lstat(old.name, dir_fd=old.parent).st_mode):
+        if exchange or S_ISDIR(os.lstat(old.name, dir_fd=old.parent).st_mode):
             self.names.check_brought(target, source)
+            if self.names.verdicts.crosses(components(os.fsdecode(target)), components(os.fsdecode(source))):
+                raise OSError(EXDEV, "copy it instead: each name is looked at")
         if exchange:
             self.names.check_brought(source, target)
         if self.names.suspicious(new.name):
-            self.names.check_created(target, new.name)
+            self.names.check_created(new)
         if exchange and self.names.suspicious(old.name):
-            self.names.check_created(source, old.name)
+            self.names.check_created(old)
 
     def _umask(self, _pid: int, _arguments: tuple[int, ...]) -> tuple[int, ...]:
         self.masks_differ = True
@@ -414,22 +363,30 @@ class Mediator:
             if not path:
                 borrowed.bind(raw)
                 return (0,)
-            if self._own(pid, path) != path:
-                raise OSError(EACCES, "by another's descriptors")
-            held = os.open(self._prefix(pid, _AT_FDCWD, b""), _DIRECTORY) if path[:1] != b"/" else -1
-            os.fchdir(held) if held >= 0 else None
-            try:
-                self._checked(self._place_of(path)).close()
-                os.umask(_umask_of(pid) if self.masks_differ else self.umask)
-                borrowed.bind(raw)
-            finally:
-                os.umask(0)
-                os.chdir("/")
-                if held >= 0:
-                    os.close(held)
+            self._bind_path(pid, borrowed, path, raw)
         finally:
             borrowed.close()
         return (0,)
+
+    def _bind_path(self, pid: int, borrowed: Borrowed, path: bytes, raw: bytes) -> None:
+        """The kernel will resolve the path again. No magic link may be on it: where that leads, another process could change
+        meanwhile (``/proc/PID/cwd``); links and directories only init can make or move."""
+        parent, slash, name = path.rpartition(b"/")
+        if name in (b"", b".", b".."):
+            raise OSError(EADDRINUSE, "a directory")
+        cwd = os.open(b"/proc/%d/cwd" % pid, _DIRECTORY)
+        try:
+            place = self._checked(Place(openat2(cwd, parent or slash or b".", _DIRECTORY, _NO_MAGIC_LINKS), name))
+            place.close()
+            os.fchdir(cwd)
+            os.umask(_umask_of(pid) if self.masks_differ else self.umask)
+            borrowed.bind(raw)
+        except FileExistsError:
+            raise OSError(EADDRINUSE, "exists") from None
+        finally:
+            os.umask(0)
+            os.chdir("/")
+            os.close(cwd)
 
     def _connect(self, pid: int, fd: int, address: int, length: int) -> tuple[int, ...]:
         length &= 0xFFFFFFFF

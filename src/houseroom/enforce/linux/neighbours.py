@@ -15,7 +15,8 @@ import os
 from errno import EACCES
 
 from houseroom.enforce.linux import descendants, socket_sys
-from houseroom.enforce.linux.mediate import Mediator, Refused
+from houseroom.enforce.linux.mediate import Mediator
+from houseroom.enforce.linux.names import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

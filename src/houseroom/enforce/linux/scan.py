@@ -123,7 +123,10 @@ class _Search:
         """The same for a path whose parents are known to be real."""
         try:
             status = os.lstat(place)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
+            return Entry(place, MISSING), None
+        except OSError as error:  # too long a path, for one: it is there, and can't be masked
+            self.incomplete.append(f"{place}: {error.strerror}")
             return Entry(place, MISSING), None
         kind = _kind(status.st_mode)
         return Entry(place, kind, os.path.realpath(place) if kind == LINK else place), status

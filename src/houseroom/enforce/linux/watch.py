@@ -164,5 +164,7 @@ class Watcher:
     def _mount(self, tree: int, path: bytes) -> None:
         try:
             mount_sys.move_mount(tree, path)
+        except FileNotFoundError:
+            return  # gone again
         finally:
             os.close(tree)
