@@ -163,5 +163,6 @@ def _execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:
-            failure = error  # execvp goes on looking, and tells of this when nothing else is found
+            if os.access(directory or b".", os.X_OK):  # what can't even be searched has nothing to tell
+                failure = error  # execvp goes on looking, and tells of this when nothing else is found
     raise failure

@@ -174,7 +174,7 @@ class Loop:
         self.control, self.child, self.process, self.executed = control, child, process, executed
         self.mediator, self.watcher = mediator, watcher
         self.status: int | None = None
-        self.told = self.walking = False
+        self.told = self.walking = self.heard = False
 
     def run(self) -> None:
         """Until the command or the supervisor ends."""
@@ -197,6 +197,7 @@ class Loop:
                 actions[fd]()
             if not ready or turn % _BUSY_TURNS == 0:
                 self._idle()
+        self._hear_exec()  # its end may have been noticed first
         self._end_everything()
         wire.send_status(self.control, wire.EXITED, self.status)
 
@@ -256,6 +257,7 @@ class Loop:
 
     def _hear_exec(self) -> None:
         """The pipe closes when the command's program has started; it carries an errno when it could not."""
-        said = os.read(self.executed, 16)
+        said = b"" if self.heard else os.read(self.executed, 16)
+        self.heard = True
         if said:
             wire.send_status(self.control, wire.NOT_EXECUTED, int(said))
