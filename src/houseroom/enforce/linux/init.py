@@ -79,6 +79,8 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -
         assert isinstance(domain, plan.Landlock)
         process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
         enter_landlock(domain)
+    alone = any(isinstance(step, plan.Namespaces) and step.network for step in steps)
+    kind = Mediator if alone else _among_neighbours()  # nothing of ours may be importable any more once the view is built
     build = Build(steps)
     if any(isinstance(step, plan.Root) for step in steps):
         _make_input_read_only()  # while the host's own view is still there
@@ -93,7 +95,7 @@ def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -
     os.close(go[0])
     os.close(ready[1])
     namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
-    mediator, watcher = _attendants(steps, build, umask, alone=bool(namespaces and namespaces.network))
+    mediator, watcher = _attendants(steps, build, umask, kind)
     process = process_sys.pidfd_open(child)
     listener = _take_listener(process, ready[0])
     if mediator:
@@ -118,11 +120,10 @@ def _make_input_read_only() -> None:
         raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
 
 
-def _attendants(steps: tuple[plan.Step, ...], build: Build, umask: int, *, alone: bool) -> tuple[Mediator | None, Watcher | None]:
-    """Who answers the command's calls, and who keeps its masks; ``alone``: in a network namespace of its own."""
+def _attendants(steps: tuple[plan.Step, ...], build: Build, umask: int, kind: type[Mediator]) -> tuple[Mediator | None, Watcher | None]:
+    """Who answers the command's calls, and who keeps its masks."""
     mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
     watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
-    kind = Mediator if alone else _among_neighbours()
     mediator = kind(mediate, numbers(os.uname().machine), umask) if mediate else None
     watcher = Watcher(watch, build) if watch else None
     if mediator and watcher:
