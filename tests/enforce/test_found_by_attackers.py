@@ -114,3 +114,39 @@ def test_a_socket_as_standard_input_is_no_way_out(bench: Bench) -> None:
         assert inside.status == 125 and "socket" in inside.err
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+HIDDEN_DEEP = """
+import os
+while len(os.getcwd()) < 4085:
+    name = "d" * min(200, 4092 - len(os.getcwd()))
+    os.mkdir(name)
+    os.chdir(name)
+open(".env", "x").close()
+print("made")
+"""
+
+
+def test_what_is_too_deep_to_be_masked_stops_the_start(bench: Bench) -> None:
+    """A hidden file that no mount can reach would show; so nothing starts until it is gone."""
+    argv = ["sh", "-c", "echo began"]
+    assert bench.run(argv, inside=True).status == 0
+    try:
+        assert "made" in bench.run(["python3", "-c", HIDDEN_DEEP], inside=False).out
+        refused = bench.run(argv, inside=True)
+        assert refused.status == 125 and "files.hide" in refused.err and "began" not in refused.out
+    finally:
+        subprocess.run(["sh", "-c", "rm -rf ddd*"], cwd=bench.stage.workspace, check=True)
+
+
+def test_a_directory_that_holds_a_hidden_file_stays_where_it_is(bench: Bench) -> None:
+    """Another sandbox that starts meanwhile would look for the file where it was."""
+    words = "mkdir -p other && mv holds other/taken; ls"
+    holds = bench.stage.workspace / "holds"
+    holds.mkdir()
+    (holds / ".env").write_text("KEY=value")
+    os.chown(holds, bench.identity.uid, -1)
+    bench.run(["sh", "-c", words], inside=True)
+    assert (holds / ".env").read_text() == "KEY=value"
+    bench.run(["sh", "-c", words], inside=False)
+    assert not holds.exists()

@@ -16,6 +16,7 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import _signal
+import gc
 import os
 from errno import EINTR
 from select import POLLIN, poll
@@ -179,6 +180,7 @@ class Loop:
 
     def run(self) -> None:
         """Until the command or the supervisor ends."""
+        gc.enable()  # switched off for the start; a sandbox may live for days
         _signal.signal(_signal.SIGCHLD, self._reap)
         waiting = poll()
         actions = {self.control: self._hear_supervisor, self.process: self._reap, self.executed: self._hear_exec}

@@ -19,7 +19,7 @@ _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
 
-RDONLY, NOSUID, NODEV, NOEXEC, NOSYMFOLLOW = 0x1, 0x2, 0x4, 0x8, 0x200000
+RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 
 _open_tree = syscall("open_tree", c_int, c_char_p, c_uint)
 _move_mount = syscall("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
@@ -95,11 +95,6 @@ def pivot_into_cwd() -> None:
     """The current directory becomes ``/`` and the old root is detached (pivot_root(2), last example)."""
     _pivot_root(b".", b".")
     _umount2(b".", _MNT_DETACH)
-
-
-def unmount(path: bytes) -> None:
-    """umount2(2), lazily."""
-    _umount2(path, _MNT_DETACH)
 
 
 def renameat2(old_parent: int, old: bytes, new_parent: int, new: bytes, flags: int) -> None:

@@ -15,7 +15,7 @@ CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x0200000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _SIGCHLD = 17
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_DROP = 1, 4, 15, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 36, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
@@ -50,11 +50,6 @@ def unshare(flags: int) -> None:
 def prctl(option: int, value: int = 0, more: int = 0) -> int:
     """prctl(2) with up to two arguments."""
     return _prctl(option, value, more, 0, 0)
-
-
-def set_name(name: bytes) -> None:
-    """The name that ps(1) shows; at most 15 bytes."""
-    function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)(PR_SET_NAME, name[:15], 0, 0, 0)
 
 
 def capset(capabilities: int) -> None:
