@@ -80,6 +80,18 @@ class Mask(Step):
     hollow: bool = False
 
 
+class Siblings(Record):
+    """How many masks and read-only binds of names in one directory travel to init: in no plan, made by ``siblings.gather``.
+
+    ``files`` and ``directories`` are names to mask, ``kept`` names to bind read-only. None is hollow, a link or covered.
+    """
+
+    directory: str
+    files: tuple[str, ...]
+    directories: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
 class Devices(Step):
     """A minimal /dev: null, zero, full, random, urandom, tty, its own devpts and /dev/shm."""
 

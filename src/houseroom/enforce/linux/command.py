@@ -23,34 +23,57 @@ from houseroom.plan import steps as plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn, NotRequired, TypedDict
 
     class Order(TypedDict):
-        """What the supervisor asks init for: the packed plan and the command, all bytes as the caller gave them.
+        """What the supervisor asks init for: the packed plan, and the command as bytes as the caller gave them, or starters instead.
 
-        ``domain``: a packed Landlock step for init itself.
+        ``domain``: a packed Landlock step for init itself. ``terminal``: rows, columns, and the descriptors that the command
+        has its own terminal at.
         """
 
         steps: list[tuple[str, tuple[object, ...]]]
         filters: dict[str, bytes]
-        argv: list[bytes]
-        environment: dict[bytes, bytes]
-        cwd: bytes
+        argv: NotRequired[list[bytes]]
+        environment: NotRequired[dict[bytes, bytes]]
+        cwd: NotRequired[bytes]
         domain: NotRequired[list[tuple[str, tuple[object, ...]]]]
+        terminal: NotRequired[tuple[int, int, tuple[int, ...]]]
 
 
-def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: tuple[int, ...], ready: int, go: int) -> NoReturn:
-    """Lock this process and execute the command in it.
+def become(
+    order: Order, steps: tuple[plan.Step, ...], line: _socket.socket, *, umask: int, ignored: tuple[int, ...], settle: Callable[[], object]
+) -> NoReturn:
+    """Lock this process and execute the command in it. ``settle`` is called before, to give it a terminal of its own.
 
-    Writes ``L`` and the listener's number to ``ready`` when locked, waits for a byte from ``go``, then executes. A failure is
-    written to ``ready``: before the lock as "doing NUL subject NUL errno NUL words", after it as the errno of execve(2).
+    Talks to init by ``line``: what ``lock`` says, then a byte to go, then the errno of an execve(2) that failed, or nothing.
     """
-    doing = ("change into", os.fsdecode(order["cwd"]))
+    lock(order, steps, line, umask=umask, cwd=order["cwd"])
+    try:
+        settle()
+        restore_signals(ignored)
+        process_sys.close_except(3, line.fileno())
+        argv, environment = order["argv"], order["environment"]
+        search(argv[0], environment, lambda path: os.execve(path, argv, environment))
+    except OSError as error:
+        line.send(b"%d" % (error.errno or 5))
+    os._exit(127)
+
+
+def lock(order: Order, steps: tuple[plan.Step, ...], line: _socket.socket, *, umask: int, cwd: bytes) -> None:
+    """Take on all locks, and wait for init's word to go on.
+
+    Sends ``L`` when locked, with the listener as a descriptor where there is one; "doing NUL subject NUL errno NUL words" when
+    that failed, and ends.
+    """
+    doing = ("change into", os.fsdecode(cwd))
+    network = any(isinstance(step, plan.Seccomp) and step.network == "open" for step in steps)
     try:
         os.umask(umask)
-        os.chdir(order["cwd"])
+        os.chdir(cwd)
         doing = ("pass on", "the standard streams")
-        _refuse_ways_out(network=any(isinstance(step, plan.Seccomp) and step.network == "open" for step in steps))
+        _refuse_ways_out(network=network)
         listener = -1
         for step in steps:
             match step:
@@ -64,34 +87,38 @@ def become(order: Order, steps: tuple[plan.Step, ...], *, umask: int, ignored: t
                 case plan.Seccomp("command", _, mediated):
                     doing = ("install", "the system call filter")
                     listener = _filter(order["filters"]["command"], mediated=mediated)
-        os.write(ready, b"L%d" % listener)
-        if not os.read(go, 1):
+        if not hand_over(line, listener):
             os._exit(1)
     except OSError as error:
-        os.write(ready, "\0".join((*doing, str(error.errno or 0), error.strerror or str(error))).encode()[:4000])
+        line.send("\0".join((*doing, str(error.errno or 0), error.strerror or str(error))).encode()[:4000])
         os._exit(1)
-    try:
-        _restore_signals(ignored)
-        process_sys.close_from_except(3, ready)
-        _execute(order["argv"], order["environment"])
-    except OSError as error:
-        os.write(ready, b"%d" % (error.errno or 5))
-    os._exit(127)
+
+
+def hand_over(line: _socket.socket, listener: int) -> bool:
+    """Give init the listener, which only it may hold, and wait. False where init does not want us any more."""
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))] if listener >= 0 else []
+    line.sendmsg([b"L"], rights)
+    if listener >= 0:
+        os.close(listener)
+    return bool(line.recv(1))
 
 
 def _refuse_ways_out(*, network: bool) -> None:
-    """A directory of the host as a standard stream would be a way round every mount: openat(2) below it. So would a socket of
-    the host's network, which can be connected anew, or a datagram socket, which sends anywhere, be round its namespace."""
     for fd in (0, 1, 2):
         try:
-            mode = os.fstat(fd).st_mode
+            os.fstat(fd)
         except OSError:
             os.open("/dev/null", os.O_RDWR)  # a closed stream would be taken by the next file opened
             continue
-        if S_ISDIR(mode):
-            raise OSError(21, f"descriptor {fd} is a directory of the host")
-        if S_ISSOCK(mode) and not network and not _is_plain_connection(fd):
-            raise OSError(1, f"descriptor {fd} is a socket of the host's network; pass the data through a pipe")
+        if is_way_out(fd, network=network):
+            raise OSError(1, f"descriptor {fd} is a directory of the host, or a socket of its network; pass the data through a pipe")
+
+
+def is_way_out(fd: int, *, network: bool) -> bool:
+    """Whether a descriptor leads round what was built: a directory of the host round every mount, by openat(2) below it; a
+    socket of the host's network, which can be connected anew, or a datagram socket, which sends anywhere, round its namespace."""
+    mode = os.fstat(fd).st_mode
+    return S_ISDIR(mode) or (S_ISSOCK(mode) and not network and not _is_plain_connection(fd))
 
 
 def _is_plain_connection(fd: int) -> bool:
@@ -140,7 +167,8 @@ def _filter(program: bytes, *, mediated: bool) -> int:
     return -1
 
 
-def _restore_signals(ignored: tuple[int, ...]) -> None:
+def restore_signals(ignored: tuple[int, ...]) -> None:
+    """As a program expects them: all at their defaults, except what the caller had ignored."""
     for number in range(1, 65):
         if number in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):
             continue
@@ -151,15 +179,14 @@ def _restore_signals(ignored: tuple[int, ...]) -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
-def _execute(argv: list[bytes], environment: dict[bytes, bytes]) -> None:
-    """execvpe(3): a name without a slash is looked up in the command's own PATH. Raises OSError when nothing could be run."""
-    name = argv[0]
+def search(name: bytes, environment: dict[bytes, bytes], run: Callable[[bytes], int]) -> int:
+    """execvp(3): a name without a slash is looked up in the command's own PATH. Raises OSError when nothing could be run."""
     if b"/" in name:
-        os.execve(name, argv, environment)
+        return run(name)
     failure: OSError = FileNotFoundError(2, "not found")
     for directory in environment.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin").split(b":"):
         try:
-            os.execve(os.path.join(directory or b".", name), argv, environment)
+            return run(os.path.join(directory or b".", name))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:

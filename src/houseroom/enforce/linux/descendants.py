@@ -25,21 +25,53 @@ def keep() -> None:
     os.close(os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC))
 
 
-def below(pid: int) -> Iterator[int]:
-    """Every descendant of a process at this moment, parents before children."""
+def children(pid: int) -> list[int]:
+    """The children of a process at this moment; none of one that has ended: they are somebody else's by now."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return  # it has ended, and what it left is somebody else's child by now
+        return []
+    out: list[int] = []
     for thread in threads:
         try:
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                children = [int(word) for word in file.read().split()]
+                out += map(int, file.read().split())
         except OSError:
             continue
-        for child in children:
-            yield child
-            yield from below(child)
+    return out
+
+
+def below(pid: int) -> Iterator[int]:
+    """Every descendant of a process at this moment, parents before children."""
+    for child in children(pid):
+        yield child
+        yield from below(child)
+
+
+def end_below(pid: int) -> None:
+    """Kill what is below a process until nobody is left but the dead whom it has not reaped yet."""
+    while True:
+        alive = [child for child in below(pid) if not _is_dead(child)]
+        if not alive:
+            return
+        for child in alive:
+            kill(child)
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, where there is still somebody to get it."""
+    try:
+        os.kill(pid, _signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
+    except OSError:
+        return True
 
 
 def end_all() -> None:
@@ -47,10 +79,7 @@ def end_all() -> None:
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     while True:
         for pid in list(below(os.getpid())):
-            try:
-                os.kill(pid, _signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            kill(pid)
         try:
             os.waitpid(-1, 0)
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -1,5 +1,6 @@
 """Process 1 of the sandbox. Born early from a small single-threaded parent, it asks the kernel what works, builds the
-sandbox from the plan, starts the command, and from then on mediates, watches, reaps, and dies with everything inside.
+sandbox from the plan, starts the command, or a session's first starter (``household``), and from then on mediates, watches,
+reaps, and dies with everything inside.
 
 It stays outside the commands' Landlock domain, so they can neither trace nor signal it, and it is not dumpable, so /proc
 shows them nothing of it. Of its capabilities in the sandbox's user namespace it keeps two: to mount masks again
@@ -16,10 +17,11 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import _signal
+import _socket
 import gc
 import os
 from errno import EINTR
-from select import POLLIN, poll
+from select import POLLHUP, POLLIN, poll
 
 from houseroom.enforce.linux import process_sys, seccomp_sys, wire
 from houseroom.enforce.linux.build import Build
@@ -55,7 +57,8 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
         umask = os.umask(0)
         order = wire.receive(control)
         if order is not None:
-            _sandbox(control, umask, ignored, order)
+            kind = OneCommand if "argv" in order else _of_a_session()
+            kind(control, umask, ignored, order).live()
         status = 0
     except SetupFailed as failure:
         wire.send(control, ("failed", failure.doing, failure.subject, failure.errno or 0, failure.strerror or "", failure.hint))
@@ -72,137 +75,126 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
         os._exit(status)
 
 
-def _sandbox(control: int, umask: int, ignored: tuple[int, ...], order: Order) -> None:
-    steps = wire.unpack_steps(order["steps"])
-    if os.getpid() != 1:
-        _below().keep()
-    for domain in wire.unpack_steps(order.get("domain", [])):
-        assert isinstance(domain, plan.Landlock)
-        process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
-        enter_landlock(domain)
-    alone = any(isinstance(step, plan.Namespaces) and step.network for step in steps)
-    kind = Mediator if alone else _among_neighbours()  # nothing of ours may be importable any more once the view is built
-    build = Build(steps)
-    if any(isinstance(step, plan.Root) for step in steps):
-        _make_input_read_only()  # while the host's own view is still there
-        build.run()
-    # The command's process is born into what was built; while it takes on its locks, all that needs no listener is made here.
-    go, ready = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        os.close(control)
-        os.close(go[1])
-        become(order, steps, umask=umask, ignored=ignored, ready=ready[1], go=go[0])
-    os.close(go[0])
-    os.close(ready[1])
-    namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
-    mediator, watcher = _attendants(steps, build, umask, kind)
-    process = process_sys.pidfd_open(child)
-    listener = _take_listener(process, ready[0])
-    if mediator:
-        mediator.listener = listener
-    wipe_own_words()
-    # Not before: the command's process, our copy, must be open to us until now. It is alone in the sandbox and not yet executed.
-    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
-    _lock_down(order["filters"].get("init"), keep=_KEPT if namespaces else ())
-    wire.send(control, ("built",))
-    if not os.read(control, 1):
-        return  # the supervisor does not want it after all
-    os.write(go[1], b"g")
-    os.close(go[1])
-    Loop(control, child, process, ready[0], mediator, watcher).run()
+class Init:
+    """One sandbox from its plan to its end; what is common to one command and to a session."""
 
+    def __init__(self, control: int, umask: int, ignored: tuple[int, ...], order: Order):
+        self.control, self.umask, self.ignored, self.order = control, umask, ignored, order
+        self.steps = wire.unpack_steps(order["steps"])
+        self.build = Build(self.steps)
+        self.child = -1  # the command's process, or the first starter
+        self.told = self.walking = False
+        self.mediators: dict[int, Mediator] = {}  # by listener
+        self.watcher: Watcher | None = None
+        self.waiting = poll()
 
-def _make_input_read_only() -> None:
-    try:
-        make_input_read_only()
-    except OSError as error:
-        hint = "Pass it through a pipe: cat FILE | houseroom run …"
-        raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
+    def live(self) -> None:
+        """Build, start, and wait for everything at once until the supervisor, or what was started, ends."""
+        self._surround()
+        namespaces = next((step for step in self.steps if isinstance(step, plan.Namespaces)), None)
+        self.kind = Mediator if namespaces is not None and namespaces.network else _among_neighbours()
+        if any(isinstance(step, plan.Root) for step in self.steps):
+            _make_input_read_only()  # while the host's own view is still there
+            self.build.run()
+        # From here on nothing of ours may be importable any more: the view is built.
+        wipe_own_words()
+        line = self._bear()
+        watch = next((step for step in self.steps if isinstance(step, plan.Watch)), None)
+        self.watcher = Watcher(watch, self.build) if watch else None
+        self._attend(line)
+        # The command's process, our copy, is alone in the sandbox until now.
+        process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
+        _lock_down(self.order["filters"].get("init"), keep=_KEPT if namespaces else ())
+        wire.send(self.control, ("built",))
+        self._pass_on()
+        if wire.hear(self.control) != (wire.GO, 0, 0):
+            return  # the supervisor does not want it after all
+        line.send(b"g")
+        self._wait()
 
+    def _surround(self) -> None:
+        """What only an init below the highest rung needs."""
+        if os.getpid() != 1:
+            _below().keep()
+        for domain in wire.unpack_steps(self.order.get("domain", [])):
+            assert isinstance(domain, plan.Landlock)
+            process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
+            enter_landlock(domain)
 
-def _attendants(steps: tuple[plan.Step, ...], build: Build, umask: int, kind: type[Mediator]) -> tuple[Mediator | None, Watcher | None]:
-    """Who answers the command's calls, and who keeps its masks."""
-    mediate = next((step for step in steps if isinstance(step, plan.Mediate)), None)
-    watch = next((step for step in steps if isinstance(step, plan.Watch)), None)
-    mediator = kind(mediate, numbers(os.uname().machine), umask) if mediate else None
-    watcher = Watcher(watch, build) if watch else None
-    if mediator and watcher:
-        mediator.made_fifos = watcher.made_inside
-    return mediator, watcher
+    def _bear(self) -> _socket.socket:
+        """Fork the process that everything inside descends from; the socket is our line to it."""
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.child = os.fork()
+        if self.child == 0:
+            try:
+                os.close(self.control)
+                ours.close()
+                self._begin(theirs)
+            finally:
+                os._exit(1)
+        theirs.close()
+        return ours
 
+    def _begin(self, line: _socket.socket) -> NoReturn:
+        """In the new process: lock, wait for the word to go, and become what it is for."""
+        raise NotImplementedError
 
-def _below() -> ModuleType:
-    """Only an init that is not process 1 needs it."""
-    from houseroom.enforce.linux import descendants
+    def _pass_on(self) -> None:
+        """Give the supervisor what it needs to talk to what was started."""
 
-    return descendants
+    def _attend(self, line: _socket.socket) -> None:
+        """Take the listener of a new process's system calls, and answer what arrives there."""
+        mediate = next((step for step in self.steps if isinstance(step, plan.Mediate)), None)
+        mediator = self.kind(mediate, numbers(os.uname().machine), self.umask) if mediate else None
+        listener = _take_listener(line)
+        if mediator and listener >= 0:
+            mediator.listener = listener
+            self.mediators[listener] = mediator
+            if self.watcher:
+                mediator.made_fifos = self.watcher.made_inside
 
-
-def _among_neighbours() -> type[Mediator]:
-    from houseroom.enforce.linux.neighbours import AmongNeighbours
-
-    return AmongNeighbours
-
-
-def _take_listener(process: int, pipe: int) -> int:
-    """The command's process says under which number it holds the listener, -1 for none. Raises SetupFailed as told."""
-    said = os.read(pipe, 4096)
-    if said[:1] != b"L":
-        doing, subject, errno, words = [*said.decode("utf-8", "replace").split("\0"), "lock", "the command", "0", "it died"][:4]
-        raise SetupFailed(doing, subject, int(errno), words)
-    number = int(said[1:])
-    if number < 0:
-        return -1
-    listener = process_sys.pidfd_getfd(process, number)
-    seccomp_sys.wake_on_same_cpu(listener)
-    return listener
-
-
-def _lock_down(program: bytes | None, *, keep: tuple[int, ...]) -> None:
-    held = process_sys.permitted()
-    if held >> process_sys.CAP_SETPCAP & 1:
-        process_sys.drop_bounding_set(keep=keep)
-    process_sys.capset(held & sum(1 << capability for capability in keep))
-    process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
-    if program:
-        seccomp_sys.install(program)
-
-
-class Loop:
-    """Waits for everything at once: calls to mediate, file events, the supervisor, the command's end, orphans."""
-
-    def __init__(self, control: int, child: int, process: int, executed: int, mediator: Mediator | None, watcher: Watcher | None):
-        self.control, self.child, self.process, self.executed = control, child, process, executed
-        self.mediator, self.watcher = mediator, watcher
-        self.status: int | None = None
-        self.told = self.walking = self.heard = False
-
-    def run(self) -> None:
-        """Until the command or the supervisor ends."""
+    def _wait(self) -> None:
         gc.enable()  # switched off for the start; a sandbox may live for days
         _signal.signal(_signal.SIGCHLD, self._reap)
-        waiting = poll()
-        actions = {self.control: self._hear_supervisor, self.process: self._reap, self.executed: self._hear_exec}
-        if self.mediator and self.mediator.listener >= 0:
-            actions[self.mediator.listener] = self.mediator.serve
-        if self.watcher:
-            actions[self.watcher.queue] = self.watcher.hear
-        for fd in actions:
-            waiting.register(fd, POLLIN)
+        for fd in self._sources():
+            self.waiting.register(fd, POLLIN)
         turn = 0
-        while self.status is None:
-            ready = waiting.poll(self._patience())
+        while not self._over():
+            ready = self.waiting.poll(self._patience())
             turn += 1
-            for fd, _events in ready:
-                if fd == self.executed:
-                    waiting.unregister(fd)
-                actions[fd]()
+            for fd, events in ready:
+                self._act(fd, events)
             if not ready or turn % _BUSY_TURNS == 0:
                 self._idle()
-        self._hear_exec()  # its end may have been noticed first
-        self._end_everything()
-        wire.send_status(self.control, wire.EXITED, self.status)
+
+    def _sources(self) -> list[int]:
+        return [self.control, *self.mediators, *([self.watcher.queue] if self.watcher else [])]
+
+    def _act(self, fd: int, events: int) -> None:
+        if fd == self.control:
+            self._hear_supervisor()
+        elif fd in self.mediators:
+            if events & POLLIN:
+                self.mediators[fd].serve()
+            elif events & POLLHUP:  # every process under this filter is gone (seccomp_unotify(2))
+                self.waiting.unregister(fd)
+                del self.mediators[fd]
+                os.close(fd)
+        elif self.watcher and fd == self.watcher.queue:
+            self.watcher.hear()
+        else:
+            self._reap()
+
+    def _over(self) -> bool:
+        raise NotImplementedError
+
+    def _obey(self, kind: int, number: int, more: int) -> None:
+        """What the supervisor tells."""
+        raise NotImplementedError
+
+    def _ended(self, pid: int, status: int) -> None:
+        """A child has ended: ours, or an orphan."""
+        raise NotImplementedError
 
     def _end_everything(self) -> None:
         """No process of the sandbox is alive when its end is told: kill(2) of -1 reaches all but process 1."""
@@ -220,15 +212,16 @@ class Loop:
                 return
 
     def _patience(self) -> int | None:
-        if self.mediator and self.mediator.waiting:
+        if any(mediator.waiting for mediator in self.mediators.values()):
             return _RETRY
         if self.watcher and self.watcher.behind:
             return 0 if self.walking else _IDLE_BEFORE_WALK
         return None
 
     def _idle(self) -> None:
-        if self.mediator and self.mediator.waiting:
-            self.mediator.retry()
+        for mediator in self.mediators.values():
+            if mediator.waiting:
+                mediator.retry()
         if self.watcher and self.watcher.behind:
             self.walking = True
             self.watcher.walk()
@@ -248,19 +241,136 @@ class Loop:
                 raise
             if pid == 0:
                 return
-            if pid == self.child:
-                self.status = status
+            self._ended(pid, status)
 
     def _hear_supervisor(self) -> None:
-        said = os.read(self.control, 1)
-        if not said:
+        said = wire.hear(self.control)
+        if said is None:
             self._end_everything()
             os._exit(0)  # the supervisor is gone: so are we, and with us everything inside
-        os.kill(self.child, said[0])
+        self._obey(*said)
+
+
+class OneCommand(Init):
+    """The sandbox of one command, which the first process inside becomes."""
+
+    def __init__(self, control: int, umask: int, ignored: tuple[int, ...], order: Order):
+        super().__init__(control, umask, ignored, order)
+        self.status: int | None = None
+        self.heard = False
+        self.outer = -1  # of the command's own terminal
+        self.terminal = _terminals() if "terminal" in order else None
+
+    def _bear(self) -> _socket.socket:
+        inner = ""
+        if self.terminal:
+            self.outer, inner = self.terminal.open_pair(self.order["terminal"][:2])
+        self.inner = inner
+        self.line = super()._bear()
+        return self.line
+
+    def _begin(self, line: _socket.socket) -> NoReturn:
+        become(self.order, self.steps, line, umask=self.umask, ignored=self.ignored, settle=self._settle)
+
+    def _settle(self) -> None:
+        if self.terminal:
+            self.terminal.take_control(self.inner, self.order["terminal"][2])
+
+    def _pass_on(self) -> None:
+        if self.outer >= 0:
+            wire.send_descriptor(self.control, self.outer)
+            os.close(self.outer)
+
+    def _wait(self) -> None:
+        process = process_sys.pidfd_open(self.child)
+        self.waiting.register(process, POLLIN)  # its end wakes us; _reap says which it was
+        super()._wait()
+        self._hear_exec()  # its end may have been noticed first
+        self._end_everything()
+        assert self.status is not None
+        wire.send_status(self.control, wire.EXITED, self.status)
+
+    def _sources(self) -> list[int]:
+        return [self.line.fileno(), *super()._sources()]
+
+    def _act(self, fd: int, events: int) -> None:
+        if fd == self.line.fileno():
+            self.waiting.unregister(fd)
+            self._hear_exec()
+            return
+        super()._act(fd, events)
+
+    def _over(self) -> bool:
+        return self.status is not None
+
+    def _ended(self, pid: int, status: int) -> None:
+        if pid == self.child:
+            self.status = status
+
+    def _obey(self, kind: int, number: int, more: int) -> None:
+        if (kind, more) == (wire.SIGNAL, 0):
+            os.kill(self.child, number)
 
     def _hear_exec(self) -> None:
-        """The pipe closes when the command's program has started; it carries an errno when it could not."""
-        said = b"" if self.heard else os.read(self.executed, 16)
+        """The line closes when the command's program has started; it carries an errno when it could not."""
+        said = b"" if self.heard else self.line.recv(16)
         self.heard = True
         if said:
             wire.send_status(self.control, wire.NOT_EXECUTED, int(said))
+
+
+def _make_input_read_only() -> None:
+    try:
+        make_input_read_only()
+    except OSError as error:
+        hint = "Pass it through a pipe: cat FILE | houseroom run …"
+        raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
+
+
+def _below() -> ModuleType:
+    """Only an init that is not process 1 needs it."""
+    from houseroom.enforce.linux import descendants
+
+    return descendants
+
+
+def _terminals() -> ModuleType:
+    from houseroom.enforce.linux import terminal_sys
+
+    return terminal_sys
+
+
+def _of_a_session() -> type[Init]:
+    from houseroom.enforce.linux.household import Household
+
+    return Household
+
+
+def _among_neighbours() -> type[Mediator]:
+    from houseroom.enforce.linux.neighbours import AmongNeighbours
+
+    return AmongNeighbours
+
+
+def _take_listener(line: _socket.socket) -> int:
+    """The listener that the new process hands over when it is locked, -1 for none. Raises SetupFailed as told."""
+    said, ancillary, _flags, _address = line.recvmsg(4096, _socket.CMSG_SPACE(4))
+    if said != b"L":
+        doing, subject, errno, words = [*said.decode("utf-8", "replace").split("\0"), "lock", "the command", "0", "it died"][:4]
+        raise SetupFailed(doing, subject, int(errno), words)
+    for _level, _kind, content in ancillary:
+        listener = int.from_bytes(content[:4], sys.byteorder)
+        os.set_inheritable(listener, False)  # noqa: FBT003 — it takes no keyword
+        seccomp_sys.wake_on_same_cpu(listener)
+        return listener
+    return -1
+
+
+def _lock_down(program: bytes | None, *, keep: tuple[int, ...]) -> None:
+    held = process_sys.permitted()
+    if held >> process_sys.CAP_SETPCAP & 1:
+        process_sys.drop_bounding_set(keep=keep)
+    process_sys.capset(held & sum(1 << capability for capability in keep))
+    process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
+    if program:
+        seccomp_sys.install(program)

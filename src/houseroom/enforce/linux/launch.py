@@ -162,10 +162,14 @@ class Cradle:
         if said[0] == "failed":
             raise SetupFailed(*said[1:])
 
+    def descriptor(self) -> int:
+        """What a ready sandbox passes on: the outer end of the command's terminal, or the way to a session's starters."""
+        return wire.receive_descriptor(self.control)
+
     def go(self) -> None:
         """The command may begin. Raises SetupFailed where init is gone."""
         try:
-            os.write(self.control, b"g")
+            wire.tell(self.control, wire.GO)
         except OSError as error:
             raise SetupFailed("start", "the command", error.errno or 0, "its init died early", "Run `houseroom doctor`.") from None
 
@@ -182,7 +186,7 @@ class Cradle:
     def signal(self, number: int) -> None:
         """Send a signal to the command."""
         try:
-            os.write(self.control, bytes((number,)))
+            wire.tell(self.control, wire.SIGNAL, number)
         except OSError:
             return  # it has just ended
 

@@ -14,10 +14,11 @@ from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_long, c_uint, c_
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_RECURSIVE = 0x100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, 0o2000000
-_MOVE_F_EMPTY, _MOVE_T_EMPTY, _MOVE_T_SYMLINKS = 0x04, 0x40, 0x10
+_MOVE_F_EMPTY, _MOVE_T_EMPTY = 0x04, 0x40
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
-_MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 0x40000, 2
+_NO_SYMLINKS = 0x04  # openat2(2), RESOLVE_NO_SYMLINKS
 
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 
@@ -40,21 +41,43 @@ def open_tree(path: bytes, *, recursive: bool = True, follow: bool = True) -> in
     return _open_tree(AT_FDCWD, path, flags)
 
 
-def open_tree_at(directory: int, name: bytes) -> int:
-    """A detached clone of the one mount at a name in a directory held by descriptor."""
-    return _open_tree(directory, name, _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
+def open_tree_at(directory: int, name: bytes = b"", *, recursive: bool = False) -> int:
+    """The same at a name in a directory held by descriptor, or at what the descriptor itself holds. No link is followed."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | (AT_RECURSIVE if recursive else 0)
+    return _open_tree(directory, name, flags if name else flags | AT_EMPTY_PATH)
 
 
-def move_mount(tree: int, path: bytes, *, follow: bool = True) -> None:
-    """Attach a detached mount over a path. ``follow`` False attaches over a symbolic link itself."""
-    if follow:
-        _move_mount(tree, b"", AT_FDCWD, path, _MOVE_F_EMPTY | _MOVE_T_SYMLINKS)
-        return
-    target = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+def open_path(path: bytes, *, link: bool = False) -> int:
+    """What is at a path, by descriptor. A symbolic link on the way or at its end is ELOOP; ``link`` True holds one at its end."""
+    return openat2(AT_FDCWD, path, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if link else 0), _NO_SYMLINKS)
+
+
+def move_mount(tree: int, path: bytes, *, link: bool = False) -> None:
+    """Attach a detached mount over a path; see ``open_path`` for links."""
+    target = open_path(path, link=link)
     try:
-        _move_mount(tree, b"", target, b"", _MOVE_F_EMPTY | _MOVE_T_EMPTY)
+        attach(tree, target)
     finally:
         os.close(target)
+
+
+def attach(tree: int, target: int, name: bytes = b"") -> None:
+    """Attach a detached mount over what a descriptor holds, or over a name in it, which is no symbolic link."""
+    _move_mount(tree, b"", target, name, _MOVE_F_EMPTY if name else _MOVE_F_EMPTY | _MOVE_T_EMPTY)
+
+
+def bind(source: bytes, target: bytes) -> None:
+    """One mount, with all that is mounted inside it and with its attributes, again at another path: mount(2), MS_BIND.
+
+    One call where a detached clone takes three, so thousands are to be had. Both paths follow symbolic links: the caller
+    sees to it that these can't lead anywhere.
+    """
+    _mount(source, target, None, _MS_BIND | _MS_REC, None)
+
+
+def detach(path: bytes) -> None:
+    """Take away the mount at a path and all inside it."""
+    _umount2(path, _MNT_DETACH)
 
 
 def mount_setattr(tree: int, *, on: int = 0, off: int = 0, recursive: bool = True) -> None:

@@ -104,8 +104,10 @@ def map_identity(uid: int, gid: int) -> None:
             os.close(fd)
 
 
-def close_from_except(first: int, kept: int) -> None:
-    """Close every descriptor from ``first`` on but one."""
-    if kept > first:
-        _close_range(first, kept - 1, 0)
-    _close_range(max(first, kept + 1), 0xFFFFFFFF, 0)
+def close_except(first: int, *kept: int) -> None:
+    """Close every descriptor from ``first`` on but these."""
+    for fd in sorted(kept):
+        if fd > first:
+            _close_range(first, fd - 1, 0)
+        first = max(first, fd + 1)
+    _close_range(first, 0xFFFFFFFF, 0)

@@ -2,7 +2,8 @@
 
 Before the command exists both ends are our own code, one interpreter forked, and speak in marshalled plain values
 (``marshal`` is built in and costs nothing at start-up). From the command's start on, the supervisor reads nothing from
-init but frames of eight bytes: whatever happened inside, it can say no more than a kind and a number.
+init but frames of eight bytes: whatever happened inside, it can say no more than a kind and a number. What it tells init are
+three numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
+import _socket
 import marshal
 import os
 
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
     from houseroom.plan import steps as plan
 
 LONGEST = 64 << 20
+_MSG_CMSG_CLOEXEC = 0x40000000
 EXITED, NOT_EXECUTED, UNWATCHED = 1, 2, 3  # with a wait status, an errno, nothing
-_KINDS = (EXITED, NOT_EXECUTED, UNWATCHED)
+ENDED, STARTERS = 4, 5  # with the starter below which nothing is left; a first starter's process id, and a socket to it
+_KINDS = (EXITED, NOT_EXECUTED, UNWATCHED, ENDED, STARTERS)
+GO, SIGNAL, END = 1, 2, 3  # nothing; a signal and the process it is for, 0 for the command; a starter
 
 
 def send(fd: int, message: Any) -> None:
@@ -55,6 +60,36 @@ def receive_status(fd: int) -> tuple[int, int] | None:
     data = _exactly(fd, 8)
     kind = int.from_bytes(data[:4], "little")
     return (kind, int.from_bytes(data[4:], "little")) if kind in _KINDS else None
+
+
+def tell(fd: int, kind: int, number: int = 0, more: int = 0) -> None:
+    """Twelve bytes for init. Raises OSError when it is gone."""
+    os.write(fd, b"".join(value.to_bytes(4, "little") for value in (kind, number, more)))
+
+
+def hear(fd: int) -> tuple[int, int, int] | None:
+    """What the supervisor tells: a kind and two numbers; None when it is gone."""
+    data = _exactly(fd, 12)
+    return (*(int.from_bytes(data[at : at + 4], "little") for at in (0, 4, 8)),) if data else None  # type: ignore[return-value]
+
+
+def send_descriptor(fd: int, descriptor: int) -> None:
+    """A copy of a descriptor of ours, with one byte (unix(7)). Raises OSError when the other end is gone."""
+    sock = _socket.socket(fileno=os.dup(fd))
+    try:
+        sock.sendmsg([b"D"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(4, sys.byteorder))])
+    finally:
+        sock.close()
+
+
+def receive_descriptor(fd: int) -> int:
+    """The descriptor that comes next; -1 where none does. It is close-on-exec."""
+    sock = _socket.socket(fileno=os.dup(fd))
+    try:
+        _data, ancillary, _flags, _address = sock.recvmsg(1, _socket.CMSG_SPACE(4), _MSG_CMSG_CLOEXEC)
+    finally:
+        sock.close()
+    return next((int.from_bytes(content[:4], sys.byteorder) for _level, _kind, content in ancillary if len(content) == 4), -1)
 
 
 def pack_steps(steps: tuple[plan.Step, ...]) -> list[tuple[str, tuple[object, ...]]]:

@@ -1,0 +1,111 @@
+"""The init of a session: many commands, one after the other and at once, each below a starter of its own.
+
+The supervisor talks to the starters itself. init is asked only for what they must not decide: to signal a process of a command, to
+end a command with everything below its starter, and to clear the house where a command has ended the first starter.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import _signal
+import _socket
+import os
+
+from houseroom.enforce.linux import descendants, landlock_sys, process_sys, wire
+from houseroom.enforce.linux.command import lock, restore_signals
+from houseroom.enforce.linux.init import Init
+from houseroom.enforce.linux.starter import keep_starting
+from houseroom.plan import landlock
+from houseroom.plan import steps as plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+class Household(Init):
+    """One sandbox with its starters."""
+
+    def _bear(self) -> _socket.socket:
+        self.outside, self.inside = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.line = super()._bear()
+        self.inside.close()
+        return self.line
+
+    def _begin(self, line: _socket.socket) -> NoReturn:
+        process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
+        os.setsid()  # no terminal of the supervisor's controls a command
+        empty = os.open("/dev/null", os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(empty, stream)
+        process_sys.close_except(3, line.fileno(), self.inside.fileno())
+        lock(self.order, self.steps, line, umask=self.umask, cwd=b"/")
+        restore_signals(self.ignored)
+        network = any(isinstance(step, plan.Seccomp) and step.network == "open" for step in self.steps)
+        keep_starting(self.inside, line, self._scope, network=network)
+
+    def _scope(self) -> None:
+        """One more Landlock domain, which all commands share and the process that can start again is not in: they can't signal it."""
+        for step in self.steps:
+            if isinstance(step, plan.Landlock) and (scopes := landlock.handled(step.abi)[2]):
+                ruleset = landlock_sys.create_ruleset((0, 0, scopes), step.abi)
+                landlock_sys.restrict_self(ruleset)
+                os.close(ruleset)
+
+    def _pass_on(self) -> None:
+        wire.send_descriptor(self.control, self.outside.fileno())
+        self.outside.close()
+
+    def _sources(self) -> list[int]:
+        return [self.line.fileno(), *super()._sources()]
+
+    def _act(self, fd: int, events: int) -> None:
+        if fd != self.line.fileno():
+            super()._act(fd, events)
+        elif self.line.recv(1):
+            self._end_everything_below()
+            self.line.send(b"g")
+        else:  # nothing can be started any more
+            self._end_everything()
+            os._exit(0)
+
+    def _over(self) -> bool:
+        return False  # until the supervisor goes
+
+    def _obey(self, kind: int, number: int, more: int) -> None:
+        if kind == wire.SIGNAL:
+            self._signal(more, number)
+        elif kind == wire.END:
+            self._end(number, gone=bool(more))
+            wire.send_status(self.control, wire.ENDED, number)
+
+    def _signal(self, pid: int, number: int) -> None:
+        if pid in descendants.below(self.child):  # it may have ended, and its number be another's
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                return
+
+    def _end(self, starter: int, *, gone: bool) -> None:
+        """Everything that a starter started; and if it is gone itself, all that fell to us."""
+        if gone:
+            self._end_orphans()
+        elif starter in descendants.below(self.child):
+            os.kill(starter, _signal.SIGCONT)  # a command may have stopped it
+            descendants.end_below(starter)
+
+    def _end_orphans(self) -> None:
+        for orphan in descendants.children(os.getpid()):
+            if orphan != self.child:
+                descendants.end_below(orphan)
+                descendants.kill(orphan)
+
+    def _end_everything_below(self) -> None:
+        descendants.end_below(self.child)
+        self._end_orphans()
+
+    def _ended(self, pid: int, status: int) -> None:
+        """An orphan."""

@@ -1,0 +1,51 @@
+"""Masks and read-only binds of names in one directory, gathered so that thousands can be carried out in a row.
+
+A plan lists them one by one, each with its reason. On their way to init consecutive ones of one directory are put together:
+what matters there is only the directory, opened once, and the names. They are in no one's way: a name can't be above another.
+"""
+
+from __future__ import annotations
+
+from houseroom.plan.steps import Bind, Mask, Siblings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from houseroom.plan.steps import Step
+
+_FEW = 8  # up to here opening the directory and leaving it again costs more than it saves
+
+
+def gather(steps: Iterable[Step]) -> Iterator[Step | Siblings]:
+    """The same steps in the same order, runs of many siblings as one."""
+    run: list[Mask | Bind] = []
+    directory = ""
+    for step in steps:
+        here = _directory(step)
+        if run and here != directory:
+            yield from _together(directory, run)
+            run = []
+        if isinstance(step, (Mask, Bind)) and here:
+            directory = here
+            run.append(step)
+        else:
+            yield step
+    yield from _together(directory, run)
+
+
+def _directory(step: Step) -> str:
+    """Where a step's name is, "" for a step that needs more than its name."""
+    match step:
+        case Mask(path, hollow=False) | Bind(path, write=False, link=False, covered=False):
+            return path.rpartition("/")[0] or "/"
+    return ""
+
+
+def _together(directory: str, run: list[Mask | Bind]) -> Iterable[Step | Siblings]:
+    if len(run) <= _FEW:
+        return run
+    names: dict[str, list[str]] = {"file": [], "dir": [], "kept": []}
+    for step in run:
+        names[step.kind if isinstance(step, Mask) else "kept"].append(step.path.rpartition("/")[2])
+    return [Siblings(directory, tuple(names["file"]), tuple(names["dir"]), tuple(names["kept"]))]
