@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from houseroom.enforce.linux.command import Order
+    from houseroom.enforce.linux.starters import Starters
     from houseroom.plan.questions import Questions
     from houseroom.plan.steps import Plan
     from houseroom.policy.decide import PlacedPolicy
@@ -90,9 +91,9 @@ class Prepared:
 
     def choose(self, environ: Mapping[bytes, bytes]) -> environment.Choice:
         """Make the command's environment of the caller's."""
-        choice = environment.choose(self.placed, map(os.fsdecode, environ))
-        self.environment, self.withheld = environment.build(choice, environ)
-        return choice
+        self.choice = environment.choose(self.placed, map(os.fsdecode, environ))
+        self.environment, self.withheld = environment.build(self.choice, environ)
+        return self.choice
 
     def start(self, order: Order) -> Cradle:
         """Give the command to the init that fits the plan."""
@@ -114,9 +115,9 @@ class Prepared:
 class Again:
     """A remembered plan whose facts still hold, being carried out already; the command itself waits for the word to go."""
 
-    def __init__(self, cradle: Cradle, seconds: float | None, withheld: tuple[str, ...]):
-        self.cradle, self.seconds, self.withheld = cradle, seconds, withheld
-        self.environment: dict[bytes, bytes] = {}
+    def __init__(self, cradle: Cradle, memory: remembered.Memory, given: dict[bytes, bytes], withheld: tuple[str, ...]):
+        self.cradle, self.seconds, self.choice = cradle, memory.seconds, memory.choice
+        self.environment, self.withheld = given, withheld
 
     def start(self, _order: Order) -> Cradle:
         """It has its order."""
@@ -143,8 +144,8 @@ def places(workspace: str | None) -> Places:
     return Places(found, home, "/tmp", os.getuid())
 
 
-def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cradle, command: Command) -> Prepared | Again:
-    """What ``run`` needs, from a remembered plan where one fits, else by reading the policy and deciding. Raises as ``prepare``.
+def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cradle, command: Command | None) -> Prepared | Again:
+    """What ``run`` needs, or ``begin`` where there is no command yet, from a remembered plan where one fits, else by reading the policy and deciding. Raises as ``prepare``.
 
     ``cradle`` is an init that was begun already; it is the result's from here on.
     """
@@ -167,7 +168,7 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     return prepared
 
 
-def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cradle, command: Command) -> Again | None:
+def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cradle, command: Command | None) -> Again | None:
     """Let init carry out what was planned last time, and see meanwhile whether it is still right. Nothing runs before that."""
     try:
         given, withheld = environment.build(memory.choice, environ)
@@ -180,7 +181,7 @@ def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cr
             return None
     except SetupFailed:
         return None  # init has died over a plan that may be out of date
-    return Again(cradle, memory.seconds, withheld)
+    return Again(cradle, memory, given, withheld)
 
 
 def prepare(
@@ -242,12 +243,33 @@ def run(start: Prepared | Again, command: Command) -> Outcome:
     return _outcome(ended, command)
 
 
-def _order(command: Command, given: dict[bytes, bytes]) -> Order:
+def begin(start: Prepared | Again) -> Starters:
+    """Build the sandbox of a session, in which commands are started on request. Raises SetupFailed where the kernel refused a step.
+
+    Ending is the caller's: close the result, then ``start.cradle.end()``.
+    """
+    try:
+        cradle = start.start(_order(None, {}))
+        cradle.ready()
+        first = cradle.descriptor()
+        cradle.go()
+    except BaseException:
+        start.cradle.end()
+        raise
+    from houseroom.enforce.linux.starters import Starters
+
+    start.environment = cradle.moved(start.environment)
+    return Starters(cradle.release(), first)
+
+
+def _order(command: Command | None, given: dict[bytes, bytes]) -> Order:
+    if command is None:
+        return {"steps": b"", "filters": {}}
     return {
         "argv": [os.fsencode(part) for part in command.argv],
         "environment": given,
         "cwd": os.fsencode(command.cwd or os.getcwd()),
-        "steps": [],
+        "steps": b"",
         "filters": {},
     }
 

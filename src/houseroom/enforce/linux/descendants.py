@@ -11,6 +11,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import _signal
 import os
+from select import poll
 
 from houseroom.enforce.linux import process_sys
 
@@ -18,10 +19,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_TURNS = 1000  # milliseconds to wait for a process that is ending
+
 
 def keep() -> None:
-    """From now on orphans below us are ours. Raises OSError, also where /proc does not tell children (CONFIG_PROC_CHILDREN)."""
+    """From now on orphans below us are ours. Raises OSError, also where ``require`` does."""
     process_sys.prctl(process_sys.PR_SET_CHILD_SUBREAPER, 1)
+    require()
+
+
+def require() -> None:
+    """Raises OSError where /proc does not tell children (CONFIG_PROC_CHILDREN): then nobody could be ended with all below."""
     os.close(os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC))
 
 
@@ -56,6 +64,15 @@ def end_below(pid: int) -> None:
             return
         for child in alive:
             kill(child)
+
+
+def await_death(pid: int) -> None:
+    """Until a process that is ending has ended. Not for ever: by then the number may be another's."""
+    pause = poll()
+    for _ in range(_TURNS):
+        if _is_dead(pid):
+            return
+        pause.poll(1)
 
 
 def kill(pid: int) -> None:

@@ -30,6 +30,7 @@ class Household(Init):
     """One sandbox with its starters."""
 
     def _bear(self) -> _socket.socket:
+        descendants.require()
         self.outside, self.inside = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.line = super()._bear()
         self.inside.close()
@@ -86,12 +87,14 @@ class Household(Init):
         if pid in descendants.below(self.child):  # it may have ended, and its number be another's
             try:
                 os.kill(pid, number)
-            except ProcessLookupError:
-                return
+            except OSError:
+                return  # it has ended meanwhile, or there is no such signal
 
     def _end(self, starter: int, *, gone: bool) -> None:
         """Everything that a starter started; and if it is gone itself, all that fell to us."""
         if gone:
+            # Its socket closes before its children are given to us (exit(2) does one after the other).
+            descendants.await_death(starter)
             self._end_orphans()
         elif starter in descendants.below(self.child):
             os.kill(starter, _signal.SIGCONT)  # a command may have stopped it

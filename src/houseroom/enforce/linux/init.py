@@ -116,7 +116,7 @@ class Init:
         """What only an init below the highest rung needs."""
         if os.getpid() != 1:
             _below().keep()
-        for domain in wire.unpack_steps(self.order.get("domain", [])):
+        for domain in wire.unpack_steps(self.order.get("domain", b"")):
             assert isinstance(domain, plan.Landlock)
             process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
             enter_landlock(domain)
@@ -309,7 +309,10 @@ class OneCommand(Init):
 
     def _obey(self, kind: int, number: int, more: int) -> None:
         if (kind, more) == (wire.SIGNAL, 0):
-            os.kill(self.child, number)
+            try:
+                os.kill(self.child, number)
+            except OSError:
+                return  # it has just ended, or there is no such signal
 
     def _hear_exec(self) -> None:
         """The line closes when the command's program has started; it carries an errno when it could not."""

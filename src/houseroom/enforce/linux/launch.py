@@ -190,6 +190,15 @@ class Cradle:
         except OSError:
             return  # it has just ended
 
+    def moved(self, environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """The environment as the sandbox wants it once it stands."""
+        return environment
+
+    def release(self) -> int:
+        """The way to init, which is the caller's from here on; ``end`` then only waits, or kills."""
+        control, self.control = self.control, -1
+        return control
+
     def part(self) -> None:
         """Let go of an init that has told the command's end: nothing is alive inside, and its namespaces take milliseconds
         to be taken down. Its remains are the caller's to reap, or the system's when the caller ends."""

@@ -151,7 +151,9 @@ class Bare(_Reaping):
         self._answers()
         self.scrap = f"/tmp/houseroom-{os.urandom(8).hex()}"
         os.mkdir(self.scrap, 0o700)
-        own: Order = {**order, "environment": self._moved(order["environment"])}
+        own: Order = {**order}
+        if "environment" in order:
+            own["environment"] = self.moved(order["environment"])
         steps = [
             step.with_(rules=(*step.rules, (self.scrap, landlock.FULL))) if isinstance(step, plan.Landlock) else step for step in made.steps
         ]
@@ -160,7 +162,7 @@ class Bare(_Reaping):
         )
         self._send(steps, own)
 
-    def _moved(self, environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    def moved(self, environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """Temporary files and caches that would lie in the private /tmp lie in the directory."""
         from houseroom.policy.caches import CACHES
 

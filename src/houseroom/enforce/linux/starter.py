@@ -67,7 +67,13 @@ def _serve_first(sock: _socket.socket, *, network: bool) -> NoReturn:
         if kind != frames.ANOTHER:
             os._exit(0)
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # a command has used up all the processes that there may be
+            ours.close()
+            theirs.close()
+            _answer(sock, frames.answer(frames.FAILED, error.errno or 0))
+            continue
         if pid == 0:
             sock.close()
             theirs.close()

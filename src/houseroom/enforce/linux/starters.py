@@ -90,6 +90,9 @@ class Starters:
                     break
                 if kind == frames.STARTER and descriptor >= 0:
                     return Starter(numbers[0], _socket.socket(fileno=descriptor))
+                if kind == frames.FAILED and numbers[0]:
+                    what = "The commands in it may have used up limits.processes."
+                    raise SetupFailed("start a command in", "the sandbox", numbers[0], os.strerror(numbers[0]), what)
         raise SetupFailed("start a command in", "the sandbox", 0, "it has ended", "A command may have ended it: begin a new session.")
 
     def signal(self, pid: int, number: int) -> None:
