@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -150,3 +152,157 @@ def test_a_directory_that_holds_a_hidden_file_stays_where_it_is(bench: Bench) ->
     assert (holds / ".env").read_text() == "KEY=value"
     bench.run(["sh", "-c", words], inside=False)
     assert not holds.exists()
+
+
+# Two processes: one makes names and takes them away without pause, the other tries to bring protected ones into being in between.
+# Each try waits until the first has gone on by a step; what could be made is told and taken away again.
+RACE = """
+import mmap, os, signal, sys
+tries, steps = int(sys.argv[1]), mmap.mmap(-1, 8)
+os.mkdir("raced")
+os.chdir("raced")
+
+def attempt(act, *arguments):
+    try:
+        made = act(*arguments)
+    except OSError:
+        return False
+    if type(made) is int:
+        os.close(made)
+    return True
+
+def file(name, flags=0):
+    return os.open(name, os.O_CREAT | os.O_WRONLY | flags, 0o644)
+
+def remove(name):
+    attempt(os.unlink, name) or attempt(os.rmdir, name)
+
+GIT = ("HEAD", "objects", "refs")
+racer = os.fork()
+while racer == 0:
+    for name in ("beside", ".envrc~", "HEAD", ".envrc", ".git.tmp", ".git", "objects"):
+        attempt(file, name)
+        attempt(os.rename, name, "aside") if name == "HEAD" else remove(name)
+        steps[:] = (int.from_bytes(steps[:], "little") + 1).to_bytes(8, "little")
+
+WAYS = {
+    "open": lambda target: file(target),
+    "open-exclusively": lambda target: file(target, os.O_EXCL),
+    "mkdir": lambda target: os.mkdir(target),
+    "mknod": lambda target: os.mknod(target),
+    "symlink": lambda target: os.symlink("beside", target),
+    "link": lambda target: os.link("kept", target),
+    "rename": lambda target: os.rename("kept", target),
+}
+
+def wait():
+    seen = steps[:]
+    while steps[:] == seen:
+        os.sched_yield()
+made = set()
+for target in (".envrc", ".git"):
+    for name, way in WAYS.items():
+        for _ in range(tries):
+            attempt(file, "kept")
+            wait()
+            if attempt(way, target):
+                made.add(name + " " + target)
+                remove(target)
+for name, way in WAYS.items():
+    for _ in range(tries):
+        for part in GIT[1:]:
+            attempt(os.mkdir, part)
+        attempt(file, "kept")
+        wait()
+        attempt(way, "HEAD")
+        if set(GIT) <= set(os.listdir(".")):
+            made.add("a git directory")
+        for part in GIT[1:]:
+            remove(part)
+os.kill(racer, signal.SIGKILL)
+os.waitpid(racer, 0)
+print("ended", *sorted(made), sep="\\n")
+"""
+RACED = [
+    f"{way} {name}" for name in (".envrc", ".git") for way in ("link", "mkdir", "mknod", "open", "open-exclusively", "rename", "symlink")
+]
+
+
+def test_no_name_slips_in_while_others_come_and_go(bench: Bench) -> None:
+    """Between init's look and its act a name may be taken away, never one come: what was there is no reason to go on."""
+    argv = ["python3", "-c", RACE, "25"]
+    assert bench.run(argv, inside=False).out.splitlines() == ["ended", *sorted([*RACED, "a git directory"])]
+    subprocess.run(["rm", "-rf", "raced"], cwd=bench.stage.workspace, check=True)
+    assert bench.run(argv, inside=True).out.splitlines() == ["ended"]
+    assert not {".envrc", ".git"} & set(os.listdir(bench.stage.workspace / "raced"))
+
+
+# Each way makes something new or replaces what is there: to succeed is to have made the name. Tries until it has met the name, and
+# its absence, often enough.
+MET = """
+import os, sys
+os.chdir("raced")
+print("READY", flush=True)
+sys.stdin.readline()
+name = ".envrc"
+WAYS = {
+    "open-exclusively": lambda: os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY)),
+    "mkdir": lambda: os.mkdir(name),
+    "mknod": lambda: os.mknod(name),
+    "symlink": lambda: os.symlink("beside", name),
+    "link": lambda: os.link("beside", name),
+    "rename": lambda: os.rename("kept", name),
+}
+made, met = set(), [0, 0]
+for turn in range(int(sys.argv[1])):
+    if min(met) > 60:
+        break
+    met[os.path.lexists(name)] += 1
+    for way, act in WAYS.items():
+        open("kept", "w").close()
+        try:
+            act()
+            made.add(way)
+        except OSError:
+            pass
+print("met" if min(met) > 60 else "never met", *sorted(made))
+"""
+ANEW_BY = ["link", "mkdir", "mknod", "open-exclusively", "rename", "symlink"]
+
+
+def test_no_name_slips_in_while_the_host_makes_and_removes_it(bench: Bench) -> None:
+    """What was there when init looked may be gone when it acts."""
+    raced = bench.stage.workspace / "raced"
+    bench.stage.plant(raced / "beside", "")
+    place = os.open(raced, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for act in (lambda: os.close(os.open(".envrc", os.O_CREAT | os.O_EXCL, dir_fd=place)), _removal(place)):
+                with contextlib.suppress(OSError):
+                    act()
+
+    for inside, made in ((False, ANEW_BY), (True, [])):
+        ended.clear()
+        thread = threading.Thread(target=come_and_go)
+        try:
+            outcome = bench.run(["python3", "-c", MET, "20000"], inside=inside, during=thread.start)
+        finally:
+            ended.set()
+            thread.join()
+        assert outcome.out.splitlines() == ["READY", " ".join(["met", *made])], outcome
+        for remove in (os.unlink, os.rmdir):
+            with contextlib.suppress(OSError):
+                remove(".envrc", dir_fd=place)
+    os.close(place)
+
+
+def _removal(place: int) -> Callable[[], None]:
+    def remove() -> None:
+        try:
+            os.unlink(".envrc", dir_fd=place)
+        except IsADirectoryError:
+            os.rmdir(".envrc", dir_fd=place)
+
+    return remove

@@ -201,3 +201,28 @@ def test_ordinary_files_stay_readable(bench: Bench) -> None:
     """Reading is broad: other projects, the toolchain, plain dot files."""
     bench.same(["cat", str(bench.stage.home / "other/file"), str(bench.stage.home / ".bashrc"), "file", "/etc/passwd"])
     bench.same(["sh", "-c", "ls /usr/bin | wc -l; git --version"])
+
+
+def test_hidden_deep_in_a_private_directory(bench: Bench) -> None:
+    """Its parent is not there either: the start must not fail over that, and the name must not come into being."""
+    path = bench.stage.outside / "directory/file"
+    argv = ["sh", "-c", f"echo began; cat {path}; mkdir -p {path.parent}; echo new > {path}; cat {path}"]
+    assert bench.run(argv, inside=False).out == "began\noutside\nnew\n"
+    bench.stage.restore()
+    outcome = bench.run(argv, inside=True, options=("--private", str(bench.stage.outside), "--hide", str(path)))
+    assert (outcome.status, outcome.out) == (1, "began\n"), outcome
+    assert path.read_text() == "outside\n"
+
+
+def test_many_names_in_one_directory(bench: Bench) -> None:
+    """So many that they are masked in a row; a directory among them."""
+    names = [f"part {number}/.env" if number == 7 else f".env.{number}" for number in range(40)]
+
+    def prepare() -> None:
+        for name in names:
+            bench.stage.plant(bench.stage.workspace / "many" / name, f"KEY={bench.stage.token}\n")
+
+    script = "echo 'probe: many'; cat many/.env.* 'many/part 7/.env'; ls 'many/part 7'"
+    hidden = ("--hide", str(bench.stage.workspace / "many/part 7"))
+    outcome = bench.twin(["sh", "-c", script], bench.leak(), prepare=prepare, options=hidden)
+    assert ".env\n" not in outcome.out

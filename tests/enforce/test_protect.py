@@ -160,3 +160,21 @@ def test_workspace_in_a_worktree(bench: Bench) -> None:
     """The pointer file and the directory it leads to, which lies outside the workspace."""
     script = "echo probe: wt; echo attack >> .git; echo attack >> ../.git/worktrees/wt/HEAD; echo attack >> ../.git/config"
     bench.twin(["sh", "-c", script], bench.guarded(), cwd=bench.stage.workspace / "wt")
+
+
+def test_many_names_in_one_directory(bench: Bench) -> None:
+    """So many that they are bound in a row, beside names that are masked."""
+    names = [f"kept-{number}" for number in range(20)]
+    many = bench.stage.workspace / "many"
+
+    def prepare() -> None:
+        for name in (*names, ".env.1", ".env.2", "other"):
+            bench.stage.plant(many / name, "first\n")
+
+    def changed() -> str:
+        return " ".join(name for name in names if not (many / name).exists() or (many / name).read_text() != "first\n")
+
+    script = "echo 'probe: many'; cd many; for name in kept-*; do echo attack >> $name; rm -f $name; done; mv other kept-3; ls > more"
+    options = [word for name in names for word in ("--protect", str(many / name))]
+    bench.twin(["sh", "-c", script], When(changed), prepare=prepare, options=options)
+    assert (many / "more").exists()

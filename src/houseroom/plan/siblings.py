@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from houseroom.plan.steps import Step
 
-_FEW = 8  # up to here opening the directory and leaving it again costs more than it saves
+_FEW = 2  # up to here entering the directory and leaving it again costs more than it saves
+_FEW_KEPT = 8  # the clone that they are bound from costs more
 
 
-def gather(steps: Iterable[Step]) -> Iterator[Step | Siblings]:
+def gather(steps: Iterable[Step]) -> Iterator[Step]:
     """The same steps in the same order, runs of many siblings as one."""
     run: list[Mask | Bind] = []
     directory = ""
@@ -42,10 +43,15 @@ def _directory(step: Step) -> str:
     return ""
 
 
-def _together(directory: str, run: list[Mask | Bind]) -> Iterable[Step | Siblings]:
-    if len(run) <= _FEW:
-        return run
+def _together(directory: str, run: list[Mask | Bind]) -> Iterable[Step]:
     names: dict[str, list[str]] = {"file": [], "dir": [], "kept": []}
+    single: list[Step] = []
+    few = sum(isinstance(step, Bind) for step in run) <= _FEW_KEPT
     for step in run:
-        names[step.kind if isinstance(step, Mask) else "kept"].append(step.path.rpartition("/")[2])
-    return [Siblings(directory, tuple(names["file"]), tuple(names["dir"]), tuple(names["kept"]))]
+        if isinstance(step, Bind) and few:
+            single.append(step)
+        else:
+            names[step.kind if isinstance(step, Mask) else "kept"].append(step.path.rpartition("/")[2])
+    if len(run) - len(single) <= _FEW:
+        return run
+    return [*single, Siblings(directory, tuple(names["file"]), tuple(names["dir"]), tuple(names["kept"]))]

@@ -7,7 +7,7 @@ mount on that directory, and below a missing one nothing can be made.
 from __future__ import annotations
 
 from houseroom.policy.model import EXCEPT, HIDE, PROTECT, RANK
-from houseroom.policy.pattern import ANY, Pattern, components, is_glob
+from houseroom.policy.pattern import ANY, Pattern, components, is_glob, join
 from houseroom.policy.record import Record
 
 REFUSED = (HIDE, PROTECT)
@@ -44,21 +44,17 @@ class _Voice:
     """One stratum's rules, found by how specific they are: the path itself, a name they end in, a glob they end in."""
 
     def __init__(self, rules: tuple[tuple[str, str], ...]):
-        self.literal: dict[tuple[str, ...], str] = {}
+        self.literal = {text: access for text, access in rules if "*" not in text and "?" not in text}  # paths as ``join`` makes them
         self.named: dict[str, list[_Glob]] = {}
         self.wild: list[_Glob] = []
         for text, access in rules:
-            parts = components(text)
-            if "*" not in text and "?" not in text:
-                self.literal[parts] = access
-            elif is_glob(parts[-1]):
-                self.wild.append(_glob(parts, access))
-            else:
-                self.named.setdefault(parts[-1], []).append(_glob(parts, access))
+            if text not in self.literal:
+                parts = components(text)
+                (self.wild if is_glob(parts[-1]) else self.named.setdefault(parts[-1], [])).append(_glob(parts, access))
 
     def access(self, parts: tuple[str, ...]) -> str | None:
         """What the deciding rule says of exactly this path, None without one."""
-        found = self.literal.get(parts)
+        found = self.literal.get(join(parts))
         if found is not None or not parts:
             return found
         for globs in (self.named.get(parts[-1], ()), self.wild):
@@ -71,10 +67,9 @@ class _Voice:
         """All patterns with wildcards."""
         return [glob for found in (*self.named.values(), self.wild) for glob in found]
 
-    def refusing(self) -> list[tuple[str, ...]]:
-        """The patterns that hide or protect."""
-        globs = [(glob.pattern.parts, glob.access) for glob in self.globs()]
-        return [parts for parts, access in (*self.literal.items(), *globs) if access in REFUSED and parts]
+    def names(self) -> set[str]:
+        """The last names of the paths that it hides or protects."""
+        return {text.rpartition("/")[2] for text, access in self.literal.items() if access in REFUSED} - {""}
 
 
 class Verdicts:
@@ -82,16 +77,16 @@ class Verdicts:
 
     def __init__(self, strata: tuple[tuple[tuple[str, str], ...], ...]):
         self.voices = [_Voice(stratum) for stratum in strata]
-        refusing = [parts for voice in self.voices for parts in voice.refusing()]
+        refusing = [glob.pattern.parts for voice in self.voices for glob in voice.globs() if glob.access in REFUSED]
         last = {parts[-1] for parts in refusing}
-        self.names = frozenset(part for part in last if not is_glob(part))
+        self.names = frozenset(part for part in last if not is_glob(part)).union(*(voice.names() for voice in self.voices))
         self.globs = sorted(part for part in last if is_glob(part))
         # A walk asks this of every name in a tree: what begins and ends like none of the globs is told apart without a loop.
         heads = {part: _literal_head(part) for part in self.globs}
         self.heads = tuple(head for head in heads.values() if head)
         self.tails = tuple(_literal_head(part[::-1])[::-1] for part, head in heads.items() if not head)
         # Directories that a pattern with wildcards must pass through: .github of **/.github/workflows, packages/* of packages/*/hooks.
-        globs = [(parts, next(at for at, part in enumerate(parts) if is_glob(part))) for parts in refusing if any(map(is_glob, parts))]
+        globs = [(parts, next(at for at, part in enumerate(parts) if is_glob(part))) for parts in refusing]
         ways = {parts[:at] for parts, first in globs for at in range(first + 1, len(parts)) if parts[at - 1] != ANY}
         self.ways = [Pattern(way) for way in sorted(ways)]
         # Below a directory of such a name (node_modules) other rules hold than beside it: a tree that crosses is looked at.

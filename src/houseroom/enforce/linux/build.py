@@ -1,7 +1,8 @@
 """Carry out the mount steps of a plan, inside the new namespaces and before any command exists.
 
-Everything is attached by descriptor to the sandbox's own mount namespace; nothing is created on the host's file systems.
-A mount point that is missing is made only on the private tmpfs.
+Everything is attached to the sandbox's own mount namespace, by descriptor or by a single name from inside its directory: no symbolic
+link that somebody put in the way leads a mount elsewhere. Nothing is created on the host's file systems; a mount point that is
+missing is made only on the private tmpfs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _PLAIN = mount.NOSUID | mount.NODEV
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
 _DEVICE_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1", b"stderr": b"fd/2", b"ptmx": b"pts/ptmx"}
 
@@ -42,10 +44,7 @@ class Build:
         self.own_devices: set[int] = set()  # file systems on which nothing of the host shows
         self.attic = self.proc = self.masks = -1
         self.devices: dict[bytes, int] = {}
-
-    def run(self) -> None:
-        """All mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
-        actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
+        self.actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
             plan.Namespaces: ("enter a network namespace for", enter_network),
             plan.Root: ("build the root from", self._root),
             plan.Area: ("make the private tmpfs", self._area),
@@ -56,20 +55,29 @@ class Build:
             plan.Scratch: ("lay a scratch layer over", self._scratch),
             plan.Bind: ("bind", self._bind),
             plan.Mask: ("mask", self._mask),
+            plan.Siblings: ("mask and bind names in", self._siblings),
         }
+
+    def run(self) -> None:
+        """All mount steps in the plan's order. Raises SetupFailed naming the step that the kernel refused."""
         former = raise_open_files()
         for step in self.steps:
-            if type(step) not in actions:
-                continue
-            doing, action = actions[type(step)]
-            try:
-                action(step)
-            except OSError as error:
-                raise SetupFailed(doing, subject_of(step), error.errno or 0, error.strerror or str(error)) from error
+            self._carry_out(step)
         for path in reversed(self.sealed):
             mount.set_read_only(path)
         self._retire_area()
         restore_open_files(former)
+
+    def _carry_out(self, step: plan.Step) -> None:
+        if type(step) not in self.actions:
+            return
+        doing, action = self.actions[type(step)]
+        try:
+            action(step)
+        except SetupFailed:
+            raise
+        except OSError as error:
+            raise SetupFailed(doing, subject_of(step), error.errno or 0, error.strerror or str(error)) from error
 
     def _retire_area(self) -> None:
         """From now on init itself reaches only the masks, read-only: /proc/1 leads nowhere that is writable."""
@@ -87,7 +95,7 @@ class Build:
         self.devices = {name: mount.open_tree(b"/dev/" + name) for name in _DEVICES if os.path.exists(b"/dev/" + name)}
         for later in self.steps:
             if isinstance(later, plan.Bind) and later.covered:
-                self.sources[later.path] = mount.open_tree(os.fsencode(later.path), follow=not later.link)
+                self.sources[later.path] = mount.clone(os.fsencode(later.path), link=later.link)
         if step.base == "empty":
             _enter(mount.new_mount("tmpfs", {"mode": "0755"}, _PLAIN))
             self.own_devices.add(os.stat("/").st_dev)
@@ -104,6 +112,7 @@ class Build:
         self.area = "/proc"
         self.area_device = os.stat("/proc").st_dev
         self.own_devices.add(self.area_device)
+        os.mkdir("/proc/kept")
         os.mkdir("/proc/masks")
         os.mkdir("/proc/masks/dir", 0o000)
         os.close(os.open("/proc/masks/file", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o000))
@@ -111,7 +120,7 @@ class Build:
         mount.mount_setattr(tree, on=_PLAIN | mount.NOEXEC | mount.RDONLY)
         mount.move_mount(tree, b"/proc/masks")
         os.close(tree)
-        self.masks = os.open("/proc/masks", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.masks = os.open("/proc/masks", _DIRECTORY)
 
     def _fresh(self, mode: int) -> int:
         """A new directory of the private area as a detached, writable mount."""
@@ -121,13 +130,13 @@ class Build:
         os.chmod(path, mode)
         return mount.open_tree(os.fsencode(path), recursive=False)
 
-    def _attach(self, tree: int, path: str, *, directory: bool = True, follow: bool = True) -> None:
+    def _attach(self, tree: int, path: str, *, directory: bool = True, link: bool = False) -> None:
         raw = os.fsencode(path)
         try:
-            mount.move_mount(tree, raw, follow=follow)
+            mount.move_mount(tree, raw, link=link)
         except FileNotFoundError:
             _make_mount_point(raw, directory=directory)
-            mount.move_mount(tree, raw, follow=follow)
+            mount.move_mount(tree, raw, link=link)
         os.close(tree)
 
     def _private(self, step: plan.Private) -> None:
@@ -150,15 +159,20 @@ class Build:
         self._attach(tree, step.path)
 
     def _bind(self, step: plan.Bind) -> None:
-        raw = os.fsencode(step.path)
         tree = self.sources.pop(step.path, -1)
-        if tree < 0:
-            tree = mount.open_tree(raw, follow=not step.link)
+        place = mount.open_path(os.fsencode(step.path), link=step.link) if tree < 0 else -1
+        if place >= 0:
+            tree = mount.open_tree_at(place, recursive=True)
         if step.write:
             mount.mount_setattr(tree, on=_PLAIN, off=mount.RDONLY)
         else:
             mount.mount_setattr(tree, on=_PLAIN | mount.RDONLY)
-        self._attach(tree, step.path, directory=S_ISDIR(os.fstat(tree).st_mode), follow=not step.link)
+        if place < 0:
+            self._attach(tree, step.path, directory=S_ISDIR(os.fstat(tree).st_mode), link=step.link)
+            return
+        mount.attach(tree, place)  # over the very thing that was cloned
+        os.close(tree)
+        os.close(place)
 
     def _mask(self, step: plan.Mask) -> None:
         if step.kind == "dir" and step.hollow:
@@ -173,10 +187,65 @@ class Build:
             roots = [f"{other.path}/" for other in self.steps if isinstance(other, plan.Bind) and other.write]
             if any(step.path.startswith(root) for root in roots):
                 raise  # another sandbox may have moved it: where it is now, it would show
-            if os.stat(os.path.dirname(step.path)).st_dev == self.area_device:
+            parent = os.path.dirname(step.path)
+            if self._is_own(parent):
                 _make_mount_point(os.fsencode(step.path), directory=step.kind == "dir")
                 mount.move_mount(tree, os.fsencode(step.path))
+            elif not os.path.exists(parent):
+                raise
         os.close(tree)
+
+    def _is_own(self, path: str) -> bool:
+        """Whether a directory, which need not exist, is in the private area."""
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        return os.stat(path).st_dev == self.area_device
+
+    def _siblings(self, step: plan.Siblings) -> None:
+        """All masks and read-only binds in one directory. What can't be done in a row is done, or refused, by itself."""
+        files, directories, kept = self._in_a_row(step)
+        for name in files:
+            self._carry_out(plan.Mask(_child(step.directory, name), "file", ""))
+        for name in directories:
+            self._carry_out(plan.Mask(_child(step.directory, name), "dir", ""))
+        for name in kept:
+            self._carry_out(plan.Bind(_child(step.directory, name), write=False, why=""))
+
+    def _in_a_row(self, step: plan.Siblings) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """One call a name: what is mounted comes from the current directory, and where it goes is below the root, which is the
+        siblings' own directory meanwhile. So paths are single names, and one that has become a link leads nowhere outside.
+
+        Returns what could not be mounted: everything, where the directory is gone or chroot(2) is refused.
+        """
+        left: tuple[Sequence[str], Sequence[str], Sequence[str]] = (step.files, step.directories, step.kept)
+        try:
+            directory = mount.open_path(os.fsencode(step.directory))
+        except OSError:
+            return left
+        root = os.open("/", _DIRECTORY)
+        if _become_root(directory):
+            try:
+                kept = self._keep(directory, step.kept) if step.kept else ()  # first: the clone holds what is mounted there
+                os.fchdir(self.masks)
+                left = (_bind_all(step.files, b"file"), _bind_all(step.directories, b"dir"), kept)
+            finally:
+                os.fchdir(root)
+                os.chroot(b".")
+        os.close(root)
+        os.close(directory)
+        return left
+
+    def _keep(self, directory: int, names: Sequence[str]) -> list[str]:
+        """Bind names in a directory that is the root. They come from a read-only clone of it, so they are read-only from the start."""
+        tree = mount.open_tree_at(directory, recursive=True)
+        mount.mount_setattr(tree, on=_PLAIN | mount.RDONLY)
+        mount.attach(tree, self.attic, b"kept")  # only what is attached can be bound
+        os.fchdir(tree)
+        os.close(tree)
+        failed = _bind_all(names)
+        os.fchdir(self.attic)
+        mount.detach(b"kept")
+        return failed
 
     def new_mask(self, kind: str) -> int:
         """A detached clone of the empty, unreadable, read-only directory or file."""
@@ -207,7 +276,7 @@ class Build:
         os.close(queues)
 
     def _proc(self, step: plan.Proc) -> None:
-        self.attic = os.open(self.area, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.attic = os.open(self.area, _DIRECTORY)
         mount.move_mount(self.proc, b"/proc")
         os.close(self.proc)
         # From here on the private area is reached through its descriptor; its mount lies under /proc for good.
@@ -245,7 +314,32 @@ def loopback(_step: plan.Loopback) -> None:
 
 def subject_of(step: plan.Step) -> str:
     """What a step is about, in an error."""
-    return str(getattr(step, "path", "") or type(step).__name__.lower())
+    return str(getattr(step, "path", "") or getattr(step, "directory", "") or type(step).__name__.lower())
+
+
+def _become_root(directory: int) -> bool:
+    try:
+        os.fchdir(directory)
+        os.chroot(b".")
+    except OSError:
+        os.chdir("/")
+        return False
+    return True
+
+
+def _child(directory: str, name: str) -> str:
+    return f"{'' if directory == '/' else directory}/{name}"
+
+
+def _bind_all(names: Sequence[str], source: bytes = b"") -> list[str]:
+    """Bind one source, or what has the same name in the current directory, to each name in the root; returns what failed."""
+    failed = []
+    for name, raw in zip(names, os.fsencode("\0".join(names)).split(b"\0")):
+        try:
+            mount.bind(source or raw, b"/" + raw)
+        except OSError:
+            failed.append(name)
+    return failed
 
 
 def _enter(tree: int) -> None:

@@ -52,6 +52,15 @@ def open_path(path: bytes, *, link: bool = False) -> int:
     return openat2(AT_FDCWD, path, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if link else 0), _NO_SYMLINKS)
 
 
+def clone(path: bytes, *, link: bool = False) -> int:
+    """A detached clone of the mounts at a path; see ``open_path`` for links."""
+    found = open_path(path, link=link)
+    try:
+        return open_tree_at(found, recursive=True)
+    finally:
+        os.close(found)
+
+
 def move_mount(tree: int, path: bytes, *, link: bool = False) -> None:
     """Attach a detached mount over a path; see ``open_path`` for links."""
     target = open_path(path, link=link)

@@ -17,20 +17,71 @@ from houseroom.plan.facts import DEVICE, DIRECTORY, FIFO, FILE, LINK, MISSING, S
 from houseroom.plan.repository import GIT_MARKS, is_git_directory
 from houseroom.policy.model import HIDE, WRITE
 from houseroom.policy.pattern import Pattern, components, join
-from houseroom.policy.verdicts import Verdicts
+from houseroom.policy.verdicts import REFUSED, Verdicts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from houseroom.plan.questions import Questions
+
+    Found = str | tuple[str, str, str]  # the kind of what is at its own path; else its path, kind and real path, as an Entry has them
 
 _SECRETS_OF_A_DIRECTORY = 256  # entries of one hidden directory that are remembered by inode
 _GITFILE_LONGEST = 4096
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096  # limits.h: NAME_MAX, PATH_MAX
 _GIT_NAMES = frozenset(map(os.fsdecode, GIT_MARKS))
 
 
 def look(questions: Questions) -> Tree:
     """What is there now. Unreadable directories are told in ``incomplete``. Reads only metadata, and the text of gitfiles."""
-    return _Search(questions).run()
+    search = _Search(questions)
+    search.run()
+    return Tree(
+        {path: _entry(path, found) for path, found in search.named.items()},
+        tuple(_entry(path, found) for path, found in search.found.items()),
+        tuple(search.watched),
+        tuple(search.fifos),
+        tuple(search.gitfiles),
+        tuple(sorted(search.secrets)),
+        search.aliases,
+        tuple(search.incomplete),
+    )
+
+
+def look_again(questions: Questions) -> tuple[Any, ...]:
+    """What is there now, as ``plain`` says it of a tree: for those who only want to know whether it is what it was."""
+    search = _Search(questions)
+    search.run()
+    lists = (search.watched, search.fifos, search.gitfiles, search.incomplete)
+    return _plain(search.named, search.found, lists, search.secrets, search.aliases)
+
+
+def plain(tree: Tree) -> tuple[Any, ...]:
+    """A tree as plain values that compare equal exactly when it is the same."""
+    named = {path: _spelled(path, entry.path, entry.kind, entry.real) for path, entry in tree.named.items()}
+    found = {entry.path: _spelled(entry.path, entry.path, entry.kind, entry.real) for entry in tree.found}
+    return _plain(named, found, (tree.watched, tree.fifos, tree.gitfiles, tree.incomplete), tree.secrets, tree.aliases)
+
+
+def _plain(
+    named: dict[str, Found],
+    found: dict[str, Found],
+    lists: Iterable[Iterable[str]],
+    secrets: Iterable[tuple[int, int]],
+    aliases: dict[tuple[str, ...], tuple[tuple[str, ...], ...]],
+) -> tuple[Any, ...]:
+    return (named, found, *map(sorted, lists), frozenset(secrets), {parts: sorted(others) for parts, others in aliases.items()})
+
+
+def _spelled(path: str, place: str, kind: str, real: str) -> Found:
+    """An entry in short: most are what they are at their own path."""
+    return kind if path == place == real else (place, kind, real)
+
+
+def _entry(path: str, found: Found) -> Entry:
+    return Entry(path, found, path) if isinstance(found, str) else Entry(*found)
 
 
 class _Search:
@@ -38,8 +89,9 @@ class _Search:
         self.questions = questions
         self.verdicts = Verdicts(questions.rules)
         self.suspicious = self.verdicts.suspicious
-        self.named: dict[str, Entry] = {}
-        self.found: list[Entry] = []
+        self.named: dict[str, Found] = {}
+        self.found: dict[str, Found] = {}
+        self.settled: set[str] = set()  # refused paths that are plain files: all has been noted of them
         self.fifos: list[str] = []
         self.gitfiles: list[str] = []
         self.aliases: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {}
@@ -50,7 +102,7 @@ class _Search:
         self.secrets: set[tuple[int, int]] = set()
         self.shared: dict[tuple[int, int], tuple[str, ...]] = {}  # hidden files with further names, by device and inode
 
-    def run(self) -> Tree:
+    def run(self) -> None:
         """Literal paths first: the walk must know which inodes are hidden."""
         roots = self.questions.writable
         for parts in roots:
@@ -62,38 +114,65 @@ class _Search:
             self._walk(base, [Pattern(components(text)) for text in granting])
             if len(self.shared) > known:  # a hidden file met on the way has further names, perhaps passed already
                 self._find_hard_links(base)
-        return Tree(
-            self.named,
-            tuple(self.found),
-            tuple(self.watched),
-            tuple(self.fifos),
-            tuple(self.gitfiles),
-            tuple(sorted(self.secrets)),
-            self.aliases,
-            tuple(self.incomplete),
-        )
 
     def _names(self, parent: tuple[str, ...], names: tuple[tuple[str, str], ...]) -> None:
         """Single paths in one directory. Most of several hundred do not exist: the listing says so without a call for each."""
         real, existing = self._directory(parent)
-        inside = any(parent[: len(root)] == root for root in self.questions.writable)
-        unlisted = parent in self.unlisted
+        if not any(parent[: len(root)] == root for root in self.questions.writable):
+            self.watched += [join((*parent, name)) for name, access in names if access == HIDE]
+        if not real:
+            return
+        present = names if parent in self.unlisted else [(name, access) for name, access in names if name in existing]
+        if present and real == join(parent):
+            present = self._settle(real, present)
+        for name, access in present:
+            self._look_at((*parent, name), access)
+
+    def _settle(self, directory: str, names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Note the refused files among the names in a real directory, of which there is no more to say; thousands, in some policies.
+
+        Returns the other names.
+        """
+        if len(os.fsencode(directory)) + _LONGEST_NAME + 1 >= _LONGEST_PATH:  # what has no path that a call takes can't be masked
+            return list(names)
+        try:
+            held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return list(names)
+        above, left, lookup = "" if directory == "/" else directory, [], os.stat
         for name, access in names:
-            if access == HIDE and not inside:
-                self.watched.append(join((*parent, name)))
-            if real and (name in existing or unlisted):
-                self._look_at((*parent, name), access)
+            try:
+                status = lookup(name, dir_fd=held, follow_symlinks=False)
+            except OSError:
+                left.append((name, access))
+                continue
+            if access not in REFUSED or not S_ISREG(status.st_mode):
+                left.append((name, access))
+                continue
+            path = f"{above}/{name}"
+            self.named[path] = FILE
+            self.settled.add(path)
+            if access == HIDE:
+                self.secrets.add((status.st_dev, status.st_ino))
+                if status.st_nlink > 1:
+                    self.shared[status.st_dev, status.st_ino] = components(path)
+        os.close(held)
+        return left
 
     def _look_at(self, parts: tuple[str, ...], access: str) -> None:
         path = join(parts)
-        entry, status = self._entry(path)
-        self.named[path] = entry
-        for other in {components(entry.path), components(entry.real)} - {parts, ()}:
+        (place, kind, real), status = self._lookup(path)
+        self.named[path] = _spelled(path, place, kind, real)
+        for other in {components(place), components(real)} - {parts, ()}:
             self._alias(parts, other)
-            if join(other) not in self.named:
-                self.named[join(other)] = self._entry(join(other))[0]
+            self._name(join(other))
         if access == HIDE and status is not None:
-            self._note_secrets(parts, entry, status)
+            self._note_secrets(parts, real, status)
+
+    def _name(self, path: str) -> None:
+        """One more path that something is known by."""
+        if path not in self.named:
+            self.named[path] = _spelled(path, *self._lookup(path)[0])
 
     def _directory(self, parts: tuple[str, ...]) -> tuple[str, frozenset[str]]:
         """Where a directory really is and what it holds; empty where there is none or it can't be listed."""
@@ -107,40 +186,46 @@ class _Search:
     def _list(self, parts: tuple[str, ...]) -> tuple[str, frozenset[str]]:
         path = join(parts)
         try:
-            return os.path.realpath(path), frozenset(os.listdir(path))
+            return self._real(parts, path), frozenset(os.listdir(path))
         except (FileNotFoundError, NotADirectoryError):
             return "", frozenset()
         except OSError:
             self.unlisted.add(parts)
             return os.path.realpath(path), frozenset()
 
-    def _entry(self, path: str) -> tuple[Entry, os.stat_result | None]:
+    def _real(self, parts: tuple[str, ...], path: str) -> str:
+        """``realpath``, knowing that of the parent: that most parents are their own is known already."""
+        plain = bool(parts) and self._directory(parts[:-1])[0] == join(parts[:-1]) and not os.path.islink(path)
+        return path if plain else os.path.realpath(path)
+
+    def _lookup(self, path: str) -> tuple[tuple[str, str, str], os.stat_result | None]:
+        """The path with its parents resolved, the kind, and where it leads in the end; and the status of what is there."""
         parent, _, name = path.rpartition("/")
         above = self._directory(components(parent))[0] or parent
-        return self._entry_at(f"{'' if above == '/' else above}/{name}" if name else "/")
+        return self._lookup_at(f"{'' if above == '/' else above}/{name}" if name else "/")
 
-    def _entry_at(self, place: str) -> tuple[Entry, os.stat_result | None]:
+    def _lookup_at(self, place: str) -> tuple[tuple[str, str, str], os.stat_result | None]:
         """The same for a path whose parents are known to be real."""
         try:
             status = os.lstat(place)
         except (FileNotFoundError, NotADirectoryError):
-            return Entry(place, MISSING), None
+            return (place, MISSING, ""), None
         except OSError as error:  # too long a path, for one: it is there, and can't be masked
             self.incomplete.append(f"{place}: {error.strerror}")
-            return Entry(place, MISSING), None
+            return (place, MISSING, ""), None
         kind = _kind(status.st_mode)
-        return Entry(place, kind, os.path.realpath(place) if kind == LINK else place), status
+        return (place, kind, os.path.realpath(place) if kind == LINK else place), status
 
     def _alias(self, parts: tuple[str, ...], other: tuple[str, ...]) -> None:
         self.aliases[parts] = (*self.aliases.get(parts, ()), other)
 
-    def _note_secrets(self, parts: tuple[str, ...], entry: Entry, status: os.stat_result) -> None:
+    def _note_secrets(self, parts: tuple[str, ...], real: str, status: os.stat_result) -> None:
         """Remember hidden files by inode: any of them may have a further name, now or later."""
         if S_ISREG(status.st_mode):
             self._note_secret(parts, status)
         elif S_ISLNK(status.st_mode) or S_ISDIR(status.st_mode):
             try:
-                with os.scandir(entry.real) as entries:
+                with os.scandir(real) as entries:
                     for _, inner in zip(range(_SECRETS_OF_A_DIRECTORY), entries):
                         found = inner.stat(follow_symlinks=False)
                         if S_ISREG(found.st_mode):
@@ -175,7 +260,9 @@ class _Search:
             for entry in entries:
                 name = entry.name
                 is_directory = entry.is_dir(follow_symlinks=False)
-                matched = (self.suspicious(name) or granting) and self._match(entry.path, (*above, name), granting)
+                matched = (self.suspicious(name) or granting) and (
+                    (not is_directory and entry.path in self.settled) or self._match(entry.path, (*above, name), granting)
+                )
                 if name in _GIT_NAMES:
                     marks.add(os.fsencode(name))
                 if is_directory:
@@ -194,13 +281,13 @@ class _Search:
         access = self.verdicts.access(parts)
         if access is None and not any(pattern.matches(parts) for pattern in granting):
             return False
-        entry, status = self._entry_at(path)
-        self.found.append(entry)
-        if entry.real != entry.path and entry.kind == LINK and self._is_ours(entry.real):
-            self._alias(parts, components(entry.real))
-            self.named.setdefault(entry.real, self._entry(entry.real)[0])
+        (_, kind, real), status = self._lookup_at(path)
+        self.found[path] = _spelled(path, path, kind, real)
+        if real != path and kind == LINK and self._is_ours(real):
+            self._alias(parts, components(real))
+            self._name(real)
         if access == HIDE and status is not None:
-            self._note_secrets(parts, entry, status)
+            self._note_secrets(parts, real, status)
         return access is not None  # what is hidden or protected whole holds nothing that we look for
 
     def _is_ours(self, real: str) -> bool:
@@ -223,7 +310,7 @@ class _Search:
         parts = components(path)
         if secret is not None:
             self._alias(secret, parts)
-            self.named[path] = self._entry(path)[0]
+            self.named[path] = _spelled(path, *self._lookup(path)[0])
 
     def _find_hard_links(self, base: str) -> None:
         for directory, _directories, files in os.walk(base):
@@ -233,7 +320,7 @@ class _Search:
     def _follow_gitfile(self, path: str) -> None:
         """A worktree's or submodule's ``.git`` is a text file that points to the real directory (gitrepository-layout(5))."""
         self.gitfiles.append(path)
-        self.named.setdefault(path, self._entry(path)[0])
+        self._name(path)
         try:
             with open(path, "rb") as file:
                 text = os.fsdecode(file.read(_GITFILE_LONGEST)).strip()
@@ -246,7 +333,7 @@ class _Search:
         """Protect a git directory that is not called ``.git`` as the workspace's own would be."""
         parts = components(directory)
         self._alias(self.questions.repository, parts)
-        self.named.setdefault(directory, self._entry(directory)[0])
+        self._name(directory)
 
 
 def _kind(mode: int) -> str:

@@ -13,6 +13,7 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
+from errno import ELOOP, ENOENT, ENOTDIR
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 from houseroom.enforce.linux import inotify_sys, mount_sys
@@ -36,12 +37,15 @@ class Watcher:
         self.step, self.build = step, build
         self.queue = inotify_sys.open_queue()
         self.made_inside: set[tuple[int, int]] = set()  # FIFOs that init made for a command
-        self.secrets = set(step.secrets)
+        self.secrets: set[tuple[int, int]] = set()
+        self.inodes: set[int] = set()  # of the same, to tell most names apart without a look
         self.incomplete = self.begun = False
 
     def _begin(self) -> None:
         """Once the command runs: a command that ends at once pays for none of this."""
         self.begun = True
+        for secret in self.step.secrets:
+            self._remember(*secret)
         self.directories: dict[int, bytes] = {}
         self.verdicts = Verdicts(self.step.rules)
         self.hidden = frozenset(map(os.fsencode, self.step.hidden))
@@ -93,17 +97,29 @@ class Watcher:
                 self._enter(self.pending.pop())
 
     def _enter(self, directory: bytes) -> None:
-        """Watch first, then look: what appears in between is seen by one of the two."""
+        """Watch first, then look: what appears in between, or since the host was asked, is seen by one of the two."""
         self._add(directory)
         try:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        self.pending.append(entry.path)
-                    if self._interesting(entry.name):
-                        self._settle(entry.path)
+            with os.scandir(directory) as scanned:
+                entries = list(scanned)
         except OSError:
             return
+        for entry in entries:
+            try:
+                is_directory = entry.is_dir(follow_symlinks=False)
+                odd = not is_directory and not entry.is_file(follow_symlinks=False) and not entry.is_symlink()
+            except OSError:
+                continue  # listed, and nobody may look at it or open it
+            if is_directory:
+                self.pending.append(entry.path)
+            if self._interesting(entry.name):
+                self._settle(entry.path)
+            elif odd or entry.inode() in self.inodes:
+                self._look_at(entry.path)
+
+    def _remember(self, device: int, inode: int) -> None:
+        self.secrets.add((device, inode))
+        self.inodes.add(inode)
 
     def _interesting(self, name: bytes) -> bool:
         return self.verdicts.suspicious(os.fsdecode(name))
@@ -152,19 +168,27 @@ class Watcher:
                 found = os.stat(path)
             if access == HIDE:
                 if found.st_dev not in self.build.own_devices and (S_ISDIR(found.st_mode) or S_ISREG(found.st_mode)):
-                    self.secrets.add((found.st_dev, found.st_ino))
+                    self._remember(found.st_dev, found.st_ino)
                     self._mount(self.build.new_mask("dir" if S_ISDIR(found.st_mode) else "file"), path)
             elif not os.statvfs(path).f_flag & _ST_RDONLY:
-                tree = mount_sys.open_tree(path)
+                tree = mount_sys.clone(_with_real_parents(path))
                 mount_sys.mount_setattr(tree, on=mount_sys.RDONLY | mount_sys.NOSUID | mount_sys.NODEV)
                 self._mount(tree, path)
         except OSError:
             return  # gone again: its next appearance is heard too
 
     def _mount(self, tree: int, path: bytes) -> None:
+        """Attach where the path leads now: whoever puts a link on that meanwhile leads the mount nowhere else."""
         try:
-            mount_sys.move_mount(tree, path)
-        except FileNotFoundError:
+            mount_sys.move_mount(tree, _with_real_parents(path))
+        except OSError as error:
+            if error.errno not in (ENOENT, ENOTDIR, ELOOP):
+                raise
             return  # gone again
         finally:
             os.close(tree)
+
+
+def _with_real_parents(path: bytes) -> bytes:
+    parent, _, name = path.rpartition(b"/")
+    return os.path.join(os.path.realpath(parent or b"/"), name)
