@@ -95,6 +95,64 @@ def test_limits_have_a_row_each() -> None:
     assert set(given) <= set(rows(limited))
 
 
+MEMORY, COUNT = {"limits.memory": Setting(1 << 30, ORIGIN)}, {"limits.processes": Setting(64, ORIGIN)}
+V1, V2 = ({"cgroup_memory": version, "cgroup_pids": version, "cgroup": ""} for version in ("v1", "v2"))
+
+
+def of_limits(settings: dict[str, Setting], host: dict[str, object], rung: str = "", preset: str = "") -> dict[str, Covered]:
+    what = of_preset(preset) if preset else ordinary()
+    first, *others = what.strata
+    return rows(what.with_(strata=(first.with_(settings={**first.settings, **settings}), *others)), HOST.with_(**host), rung)
+
+
+@pytest.mark.parametrize("rung", ["namespaces", "bubblewrap", "landlock"])
+@pytest.mark.parametrize("host", [V1, V2])
+def test_a_control_group_enforces_memory_and_processes(host: dict[str, object], rung: str) -> None:
+    found = of_limits({**MEMORY, **COUNT}, {**host, "uid": 0}, rung)
+    assert {found[rule].state for rule in (*MEMORY, *COUNT)} == {"enforced"}
+    assert all(str(host["cgroup_pids"]) in found[rule].by[0] for rule in (*MEMORY, *COUNT))
+
+
+@pytest.mark.parametrize("rung", ["namespaces", "bubblewrap", "landlock"])
+def test_without_a_control_group_memory_is_only_looked_after(rung: str) -> None:
+    found = of_limits(MEMORY, {"cgroup": "not delegated"}, rung)["limits.memory"]
+    assert found.state == "partly"
+    assert "not delegated" in found.loses[0]
+
+
+@pytest.mark.parametrize(("uid", "state"), [(1000, "enforced"), (0, "partly")])
+def test_the_kernels_own_limit_of_processes_leaves_root_out(uid: int, state: str) -> None:
+    assert of_limits(COUNT, {"uid": uid})["limits.processes"].state == state
+
+
+def test_what_a_group_does_not_count_is_told() -> None:
+    assert of_limits(MEMORY, V2)["limits.memory"].state == "enforced"  # the twin
+    found = of_limits(MEMORY, {**V2, "cgroup_swap": "no swap accounting"})["limits.memory"]
+    assert (found.state, found.loses) == ("partly", ("what is swapped out: no swap accounting",))
+
+
+def test_a_policy_that_lets_a_command_leave_its_group_is_told() -> None:
+    found = of_limits({**MEMORY, **COUNT}, V2, preset="full-access")
+    assert {found[rule].state for rule in (*MEMORY, *COUNT)} == {"partly"}
+    assert "/sys/fs/cgroup" in found["limits.memory"].loses[0]
+
+
+def test_output_on_a_terminal_is_not_counted() -> None:
+    output = {"limits.output": Setting(1 << 20, ORIGIN)}
+    assert of_limits(output, {})["limits.output"].state == "enforced"
+    assert of_limits(output, {"terminal": True})["limits.output"].loses == ("what is printed where standard output or error is a terminal",)
+
+
+def test_the_floor_can_require_a_limit() -> None:
+    coverage = tuple(of_limits({**MEMORY, **COUNT}, {}).values())
+    for asked in ("limits.memory", "limits"):
+        with pytest.raises(CannotEnforce) as caught:
+            require(coverage, floor(asked), ())
+        assert caught.value.missing == ("limits.memory",)
+        assert require(coverage, floor(asked), ("limits.memory",))
+    require(tuple(of_limits({**MEMORY, **COUNT}, V2).values()), floor("limits"), ())  # the twin
+
+
 def test_the_floor_stops_a_start_and_names_what_is_missing() -> None:
     coverage = tuple(rows(ALL, rung="landlock").values())
     require(tuple(rows(ALL).values()), floor("files.hide", "files.protect", "network"), ())  # the twin: it holds with namespaces

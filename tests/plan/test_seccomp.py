@@ -64,17 +64,28 @@ def telling(rows: tuple[seccomp.Row, ...], name: str) -> Iterator[tuple[int, ...
     return itertools.product(*(sorted(c) for c in candidates))
 
 
-def filtered(program: str, machine: str, *, mediated: bool = True, network: str = "none") -> Callable[..., int]:
+def filtered(program: str, machine: str, *, mediated: bool = True, network: str = "none", observe: str = "off") -> Callable[..., int]:
     """A function that says what the filter returns for a call by name."""
-    code = seccomp.assemble(program, machine, mediated=mediated, network=network)
+    code = seccomp.assemble(program, machine, mediated=mediated, network=network, observe=observe)
     known = numbers(machine)
     return lambda name, *arguments: run(code, seccomp_data(known[name], ARCHITECTURES[machine], *arguments))
 
 
 @every_filter
 def test_each_row_decides_as_it_says(program: str, machine: str, mediated: bool, network: str) -> None:
-    rows = seccomp.table(program, mediated=mediated, network=network)
-    code = seccomp.assemble(program, machine, mediated=mediated, network=network)
+    decides(program, machine, mediated=mediated, network=network, observe="off")
+
+
+@pytest.mark.parametrize("observe", seccomp.LEVELS)
+@pytest.mark.parametrize("machine", [X86_64, AARCH64])
+def test_each_row_for_observing_decides_as_it_says(machine: str, observe: str) -> None:
+    decides("command", machine, mediated=True, network="none", observe=observe)
+
+
+def decides(program: str, machine: str, *, mediated: bool, network: str, observe: str) -> None:
+    """Every row of a filter's table decides some call, as it says."""
+    rows = seccomp.table(program, mediated=mediated, network=network, observe=observe)
+    code = seccomp.assemble(program, machine, mediated=mediated, network=network, observe=observe)
     bpf.check(code)
     known = numbers(machine)
     unused = {row for row in rows if row[0] in known}
@@ -296,6 +307,57 @@ def test_opening_is_asked_about_only_when_it_may_create(machine: str) -> None:
         assert command("open", 0, rewrite) == ALLOW
 
 
+NO_NAME_COMES_OF_IT = "truncate unlinkat fchmodat fchmodat2 fchownat utimensat setxattr lsetxattr".split()
+NO_NAME_COMES_OF_IT_X86_64 = "unlink rmdir chmod chown lchown utimes".split()
+
+
+@machines
+def test_what_is_only_observed(machine: str) -> None:
+    """Written out by hand, level by level: what init is shown beyond what it carries out."""
+    read, copy_over, appended, in_place, creat = 0, 0o1001, 0o2001, 0o2, 0o101
+    # flags of an open → the level from which on it is shown
+    opens = {read: "all", in_place: "executions", copy_over: "denials", appended: "denials", creat: "off", GARBAGE | read: "all"}
+    calls = dict.fromkeys(NO_NAME_COMES_OF_IT + (NO_NAME_COMES_OF_IT_X86_64 if machine == X86_64 else []), "denials")
+    calls |= {"execve": "executions", "execveat": "executions"}
+    assert seccomp.LEVELS == ("off", "denials", "executions", "all")
+    for level in seccomp.LEVELS:
+        command = filtered("command", machine, observe=level)
+
+        def expected(first: str, level: str = level) -> int:
+            return NOTIFY if seccomp.LEVELS.index(first) <= seccomp.LEVELS.index(level) else ALLOW
+
+        for flags, first in opens.items():
+            assert command("openat", 3, 0, flags) == expected(first), (level, flags)
+            if machine == X86_64:
+                assert command("open", 0, flags) == expected(first), (level, flags)
+        for name, first in calls.items():
+            assert command(name, 1, 1, 1) == expected(first), (level, name)
+        assert command("utimensat", 3, 0) == ALLOW, "without a path it is about a file that is open"
+        for name in ("read", "stat", "getppid"):
+            assert name not in {row[0] for row in seccomp.observed(level)}
+
+
+@machines
+def test_observing_takes_nothing_away_and_allows_nothing(machine: str) -> None:
+    """What is refused stays refused, and only what was allowed is asked about: asking is answered with going on."""
+    plain = filtered("command", machine)
+    known = numbers(machine)
+    for level in seccomp.LEVELS[1:]:
+        command = filtered("command", machine, observe=level)
+        for name in known:
+            for arguments in ((0, 0, 0), (1, 0o4755, 0o4755), (0x10000000, 1, 0o101), (3, 0x5412, 0o1001)):
+                before, after = plain(name, *arguments), command(name, *arguments)
+                assert after == before or (before, after) == (ALLOW, NOTIFY), (level, name, arguments)
+
+
+def test_only_commands_that_init_listens_to_are_observed() -> None:
+    for program, mediated in (("init", False), ("init", True), ("command", False)):
+        with pytest.raises(ValueError, match="observed"):
+            seccomp.assemble(program, X86_64, mediated=mediated, network="none", observe="denials")
+    with pytest.raises(ValueError, match="'some'"):
+        seccomp.assemble("command", X86_64, mediated=True, network="none", observe="some")
+
+
 @machines
 def test_sending_is_asked_about_only_with_an_address(machine: str) -> None:
     command = filtered("command", machine)
@@ -382,11 +444,11 @@ def test_unknown_words_are_refused() -> None:
 
 def test_each_row_has_a_reason_and_a_number() -> None:
     known = {row[0] for row in CALLS}
-    for program, _machine, mediated, network in FILTERS:
-        for name, _conditions, action, reason in seccomp.table(program, mediated=mediated, network=network):
-            assert name in known
-            assert reason
-            assert action == seccomp.NOTIFY or errno.errorcode[action]
+    tables = [seccomp.table(program, mediated=mediated, network=network) for program, _machine, mediated, network in FILTERS]
+    for name, _conditions, action, reason in (row for table in (*tables, seccomp.observed("all")) for row in table):
+        assert name in known
+        assert reason
+        assert action == seccomp.NOTIFY or errno.errorcode[action]
 
 
 def header_numbers(machine: str) -> dict[str, int]:

@@ -192,7 +192,7 @@ def test_later_settings_override_within_a_voice() -> None:
         ('[network]\nallow = []\nreach = "open"', ()),
         ('[git]\nmode = "guarded"', ("git.mode",)),
         ('[git]\nmode = "free"', ()),
-        ('[limits]\nmemory = "1G"\noutput = "1M"\ntime = "1m"', ("limits.memory", "limits.output")),
+        ('[limits]\nmemory = "1G"\noutput = "1M"\ntime = "1m"', ()),
     ],
 )
 def test_what_nothing_enforces_is_refused_by_name(text: str, names: tuple[str, ...]) -> None:
@@ -208,10 +208,10 @@ def test_what_nothing_enforces_is_refused_by_name(text: str, names: tuple[str, .
 
 
 def test_accepting_one_name_accepts_no_other() -> None:
-    policy = merged(doc("user", '[limits]\nmemory = "1G"\noutput = "1M"'))
+    policy = merged(doc("user", '[network]\ndeny = ["x.org"]\npublish = [80]'))
     with pytest.raises(CannotEnforce) as caught:
-        refuse_unenforced(policy, frozenset({"limits.memory"}))
-    assert caught.value.missing == ("limits.output",)
+        refuse_unenforced(policy, frozenset({"network.deny"}))
+    assert caught.value.missing == ("network.publish",)
 
 
 KEYS = ["files.hide", "files.protect", "files.private", "files.scratch", "files.write", "files.read"]

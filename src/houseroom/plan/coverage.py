@@ -5,7 +5,7 @@ from __future__ import annotations
 from houseroom.errors import CannotEnforce
 from houseroom.plan import steps as plan
 from houseroom.plan.steps import Covered
-from houseroom.policy.model import HIDE, PRIVATE, PROTECT, READ, SCRATCH
+from houseroom.policy.model import HIDE, PRIVATE, PROTECT, READ, SCRATCH, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ ENFORCED, PARTLY, MISSING = "enforced", "partly", "missing"
 
 _MOUNT, _LANDLOCK, _SECCOMP, _INIT = "read-only mount namespace", "Landlock", "seccomp", "calls carried out by init"
 _NOT_HANDED = "calls can't be handed to init (seccomp user notification)"
+_BY_EACH = ("setrlimit",)
+_COUNTED = "added up by init, many times a second"
 _RACE = "a program that changes a call's arguments while init reads them can create protected names: no Landlock"
 
 # What a rule of the floor asks of the rows: a reachable socket of the host is a way out of the network's rule, and of most others.
@@ -69,7 +71,7 @@ def _with_namespaces(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step,
     else:
         lost = (f"processes outside, and their arguments, can be seen: a fresh /proc can't be mounted: {host.proc}",)
         yield _row("processes", ("ipc namespace", *wall, _SECCOMP, "init ends all below it"), (*lost, *_lost_with_pids(host)))
-    yield from _limits(placed, host.uid)
+    yield from _limits(placed, host, steps)
 
 
 def _with_bubblewrap(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, ...]) -> Iterable[Covered]:
@@ -133,8 +135,8 @@ def _with_landlock(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step, .
         yield _row("network", (_SECCOMP,))
     seen = ("processes outside, and their arguments, can be seen", "System V IPC and POSIX message queues reach processes outside")
     yield Covered("processes", PARTLY, (_LANDLOCK, _SECCOMP, "init ends all below it"), (*seen, *_lost_with_pids(host)))
-    for row in _limits(placed, host.uid):
-        if row.rule == "limits.processes":
+    for row in _limits(placed, host, steps):
+        if row.rule == "limits.processes" and row.by == _BY_EACH:
             yield Covered(row.rule, PARTLY, row.by, (*row.loses, "the user's processes outside are counted with them"))
         elif row.rule == "limits.disk":
             yield Covered(row.rule, MISSING, (), ("there is no private tmpfs that could be limited",))
@@ -168,16 +170,49 @@ def _always(placed: PlacedPolicy) -> Iterable[Covered]:
         yield _row("environment", ("a new environment is made",))
 
 
-def _limits(placed: PlacedPolicy, uid: int) -> Iterable[Covered]:
-    for name in ("processes", "open_files", "file_size", "cpu"):
-        if placed.policy.setting(f"limits.{name}") is not None:
-            lost = ("the kernel does not count root's processes",) if name == "processes" and uid == 0 else ()
-            yield _row(f"limits.{name}", ("setrlimit",), lost)
+def _limits(placed: PlacedPolicy, host: Host, steps: tuple[plan.Step, ...]) -> Iterable[Covered]:
+    policy = placed.policy
+    group = next((step for step in steps if isinstance(step, plan.Cgroup)), None)
+    escape = ("a command can leave its control group: the policy lets it write /sys/fs/cgroup",) if _writes_groups(placed) else ()
+    if policy.setting("limits.memory") is not None:
+        yield _memory(host, escape) if group and group.memory else _memory_by_init(host)
+    if policy.setting("limits.processes") is not None:
+        if group and group.processes:
+            yield _row("limits.processes", (f"cgroup {host.cgroup_pids} pids.max (one ceiling for all)",), escape)
+        elif host.uid:
+            yield _row("limits.processes", _BY_EACH)
+        else:
+            yield Covered("limits.processes", PARTLY, (_COUNTED,), (_burst(host), "threads; the kernel's own limit leaves root out"))
+    for name in ("open_files", "file_size", "cpu"):
+        if policy.setting(f"limits.{name}") is not None:
+            yield _row(f"limits.{name}", _BY_EACH)
     for name in ("limits.time", "session.expires"):
-        if placed.policy.setting(name) is not None:
+        if policy.setting(name) is not None:
             yield _row(name, ("the supervisor's clock",))
-    if placed.policy.setting("limits.disk") is not None:
+    if policy.setting("limits.output") is not None:
+        shown = ("what is printed where standard output or error is a terminal",) if host.terminal else ()
+        yield _row("limits.output", ("counted by the supervisor, which passes it on",), shown)
+    if policy.setting("limits.disk") is not None:
         yield _row("limits.disk", ("size of the private tmpfs",))
+
+
+def _memory(host: Host, escape: tuple[str, ...]) -> Covered:
+    file = {"v1": "memory.limit_in_bytes", "v2": "memory.max"}[host.cgroup_memory]
+    swapped = (f"what is swapped out: {host.cgroup_swap}",) if host.cgroup_swap else ()
+    return _row("limits.memory", (f"cgroup {host.cgroup_memory} {file} (one ceiling for all)",), (*swapped, *escape))
+
+
+def _memory_by_init(host: Host) -> Covered:
+    unseen = "shared memory that no process has mapped, and memory of pipes and sockets"
+    return Covered("limits.memory", PARTLY, (_COUNTED, "RLIMIT_DATA of each process"), (_burst(host), unseen))
+
+
+def _burst(host: Host) -> str:
+    return f"what comes and goes between two looks of init, which must count itself: {host.cgroup}"
+
+
+def _writes_groups(placed: PlacedPolicy) -> bool:
+    return placed.access(("sys", "fs", "cgroup"))[0] == WRITE
 
 
 def _row(rule: str, by: tuple[str, ...], loses: tuple[str, ...] = ()) -> Covered:

@@ -39,6 +39,11 @@ class Host(Record):
     inotify_watches: int = 8192
     bubblewrap: str = ""  # path of a bwrap that starts, "" where there is none
     wsl: int = 0  # 0, 1 or 2
+    cgroup_memory: str = ""  # v1 or v2: the control groups by which the memory of all inside can be limited; asked only where wanted
+    cgroup_pids: str = ""  # the same for their number
+    cgroup: str = "not asked"  # why one of the two can't be had
+    cgroup_swap: str = ""  # why swap is not counted with the memory
+    terminal: bool = False  # standard output or error is one; asked only where output is limited
 
 
 class Tree(Record):

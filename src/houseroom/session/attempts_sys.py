@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import time
 from ctypes import CDLL, c_long, create_string_buffer, get_errno
 
 assert sys.platform == "linux"
@@ -25,6 +26,9 @@ _INOTIFY_INIT1 = {"x86_64": 294, "aarch64": 26}
 _IO_URING_SETUP = 425
 _IO_URING_PARAMS = 120  # bytes of struct io_uring_params
 _PATIENCE = 2  # seconds for a connection
+_CHUNK = 1 << 20
+_HELD = 0.6  # seconds that memory is held, for whoever looks now and then
+_KILLED = "the process was killed"
 
 
 def read_each(paths: list[str]) -> dict[str, object]:
@@ -125,6 +129,38 @@ def limits() -> dict[str, str]:
         return {line[:26].strip(): line[26:].split()[0] for line in file if line[26:].strip()}
 
 
+def crowd(number: int) -> None:
+    """So many processes at one time, which end at once when they are there or one of them can't be."""
+    wait, let_go = os.pipe()
+    made = 0
+    try:
+        for _ in range(number):
+            if os.fork() == 0:
+                os.close(let_go)
+                os.read(wait, 1)
+                os._exit(0)
+            made += 1
+    finally:
+        os.close(let_go)
+        os.close(wait)
+        for _ in range(made):
+            os.wait()
+
+
+def fill(number: int) -> None:
+    """So many bytes of memory, filled by a process that may be killed for it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            held = [b"x" * _CHUNK for _ in range(number // _CHUNK)]
+            time.sleep(_HELD)
+            os._exit(len(held) == 0)
+        finally:
+            os._exit(1)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        raise MemoryError(_KILLED)
+
+
 def size(path: str) -> int:
     """Bytes that the file system of a path can hold."""
     found = os.statvfs(path)
@@ -180,6 +216,8 @@ VERBS: tuple[Callable[..., object], ...] = (
     signal,
     status,
     limits,
+    crowd,
+    fill,
     size,
     variable,
     new_namespace,
@@ -196,6 +234,8 @@ def main(acts: list[list[object]]) -> None:
             said = [name, True, verbs[str(verb)](*arguments)]
         except OSError as error:
             said = [name, False, _words(error)]
+        except MemoryError as error:
+            said = [name, False, str(error)]
         except Exception as error:  # one act's fault must not silence the others
             said = [name, False, f"{type(error).__name__}: {error}"]
         sys.stdout.write(json.dumps(said) + "\n")

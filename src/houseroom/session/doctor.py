@@ -12,19 +12,22 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import os
 
+from houseroom.enforce.linux import cgroup
 from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
-from houseroom.policy.model import HIDE, PRIVATE
+from houseroom.plan.compile import compile_plan
+from houseroom.plan.facts import Facts, Host
+from houseroom.policy.decide import PlacedPolicy
+from houseroom.policy.model import HIDE, PRIVATE, Origin, Setting, Stratum
 from houseroom.policy.pattern import components
-from houseroom.session.mechanisms import MISSING, UNUSED, WORKS, Check, look_around, mechanisms
+from houseroom.session.mechanisms import MISSING, UNUSED, WORKS, Check, groups, look_around, mechanisms
 from houseroom.session.trials import PLANTED, Answer, Answers, Trial, heard, trials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from houseroom.policy.decide import PlacedPolicy
+    from houseroom.session.exchange import Captured
     from houseroom.session.sandbox import Prepared
-    from houseroom.session.spawned import Spoken
 
 __all__ = ["Check", "checks", "look_around", "mechanisms"]
 
@@ -32,6 +35,12 @@ _ATTEMPTS = os.path.join(os.path.dirname(__file__), "attempts_sys.py")
 _PATIENCE = 20  # seconds until a probe that hangs is given up
 _PREFIX = ".houseroom-doctor-"
 _SYSTEM_PYTHON = "/usr/bin/python3"
+_SOME_MEMORY, _SOME_PROCESSES = 1 << 30, 1000  # of a control group that is made to see whether one can be
+# What each limit would be kept by is the same for any value.
+_EXAMPLES = {
+    "limits.memory": _SOME_MEMORY, "limits.processes": _SOME_PROCESSES, "limits.time": 60.0, "limits.cpu": 60.0,
+    "limits.open_files": 1000, "limits.file_size": 1 << 30, "limits.output": 1 << 20, "limits.disk": 1 << 30,
+}  # fmt: skip
 _LONGEST_SOCKET = 107  # bytes of sun_path, unix(7)
 
 _REPORT = "Please report it, with what this prints:\nhouseroom doctor --json"
@@ -43,7 +52,23 @@ def checks(prepared: Prepared) -> tuple[Check, ...]:
 
     Takes well under a second. Raises nothing: what could not be tried is a check that says so.
     """
-    return (*mechanisms(prepared.facts.host, look_around()), *_tried(prepared))
+    host, around = prepared.facts.host, look_around()
+    counted = host.with_(**cgroup.ask(memory=_SOME_MEMORY, processes=_SOME_PROCESSES))
+    found = groups(counted, around, wanted=host.cgroup != Host.cgroup)
+    return (*mechanisms(host, around), found, *_tried(prepared), *_not_set(prepared, counted))
+
+
+def _not_set(prepared: Prepared, host: Host) -> tuple[Check, ...]:
+    """By what each limit would be kept here that the policy does not set."""
+    policy = prepared.placed.policy
+    others = {key: Setting(value, Origin("session", "doctor")) for key, value in _EXAMPLES.items() if policy.setting(key) is None}
+    placed = PlacedPolicy(policy.with_(strata=(*policy.strata, Stratum("doctor", (), others))), prepared.placed.places)
+    made = compile_plan(placed, Facts(host, prepared.facts.tree), rung=prepared.plan.rung)
+    return tuple(
+        Check(row.rule, UNUSED, f"not set; {row.state} here" + (f": {', '.join(row.by)}" if row.by else ""))
+        for row in made.coverage
+        if row.rule in others
+    )
 
 
 def _tried(prepared: Prepared) -> tuple[Check, ...]:
@@ -198,19 +223,25 @@ class Stage:
         heard(self.tcp)
         heard(self.unix)
         acts = json.dumps([(trial.name, *trial.inside) for trial in trials if trial.inside])
-        spoken = self._run((inner, "-I", "-S", "-c", program, acts), environment)
-        return outside, _answers(spoken.stdout), _trouble(spoken)
+        said, trouble = self._run((inner, "-I", "-S", "-c", program, acts), environment)
+        return outside, _answers(said), trouble
 
-    def _run(self, argv: tuple[str, ...], environment: dict[str, str]) -> Spoken:
-        import subprocess
+    def _run(self, argv: tuple[str, ...], environment: dict[str, str]) -> tuple[str, str]:
+        """What the probe said inside, and what went wrong with it ("" if nothing)."""
+        from houseroom.session import request, running
+        from houseroom.session.course import Call
+        from houseroom.session.exchange import DEVNULL, PIPE
 
-        from houseroom.session import request, spawned
-
-        policy = self.prepared.policy
         given = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
-        wanted = request.Request(argv, self.places.workspace, given, self.places, policy, accept=_accepted(self.prepared))
-        pipe = subprocess.PIPE
-        return spawned.run(wanted, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, timeout=_PATIENCE)
+        house = running.build(request.Request(self.places, given, self.prepared.policy, accept=_accepted(self.prepared)))
+        call = Call([*map(os.fsencode, argv)], stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+        try:
+            done = running.run(house, call, seconds=_PATIENCE)
+        except running.TimeIsUp as late:
+            return _text(late.stdout), f"the probe did not end within {_PATIENCE} seconds"
+        finally:
+            running.close(house)
+        return _text(done.stdout), _trouble(done.course.returncode or 0, _text(done.stderr))
 
     def _strike(self) -> None:
         for listener in (self.tcp, self.unix):
@@ -249,9 +280,10 @@ def _answers(text: str) -> Answers:
     return out
 
 
-def _trouble(spoken: Spoken) -> str:
-    outcome = spoken.outcome
-    if outcome.kind == "exited" and outcome.code == 0:
-        return ""
-    last = (spoken.stderr or "").strip().rpartition("\n")[2]
-    return f"the probe did not end well: {outcome.kind} {outcome.code}" + "".join(f", {part}" for part in (outcome.detail, last) if part)
+def _trouble(code: int, said: str) -> str:
+    last = said.strip().rpartition("\n")[2]
+    return f"the probe did not end well: it returned {code}{', ' + last if last else ''}" if code else ""
+
+
+def _text(captured: Captured | None) -> str:
+    return captured.bytes().decode("utf-8", "replace") if captured else ""

@@ -40,6 +40,10 @@ docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined 
 # Podman: --security-opt seccomp=unconfined --security-opt unmask=ALL
 # Kubernetes: securityContext with seccompProfile.type: Unconfined and procMount: Unmasked"""
 
+_SCOPE = """\
+# Where systemd runs your session, in a scope whose control groups are yours:
+systemd-run --user --scope -p Delegate=yes houseroom run …"""
+
 _UNFILTERED = "docker run --security-opt seccomp=unconfined …"
 
 _APPARMOR = """\
@@ -121,6 +125,25 @@ def mechanisms(host: Host, around: Surroundings) -> tuple[Check, ...]:
         _bubblewrap(host, around),
         *_wsl(host),
     )
+
+
+def groups(host: Host, around: Surroundings, *, wanted: bool) -> Check:
+    """Whether the kernel counts for all that is inside. ``wanted``: the policy limits memory or processes."""
+    had = {"memory": host.cgroup_memory, "processes": host.cgroup_pids}
+    if all(had.values()):
+        return Check("cgroup", WORKS, "; ".join(f"{what} of all together: version {version[1:]}" for what, version in had.items()))
+    if not wanted:
+        return Check("cgroup", UNUSED, f"not needed: the policy limits neither memory nor processes ({host.cgroup})")
+    return Check("cgroup", MISSING, f"{host.cgroup}, so init counts itself", _groups_fix(host, around))
+
+
+def _groups_fix(host: Host, around: Surroundings) -> str:
+    if around.container:
+        return "# A container's engine keeps control groups to itself. Limit the container:\ndocker run --memory 4g --pids-limit 512 …"
+    if "v1" in host.cgroup:
+        boot = "systemd.unified_cgroup_hierarchy=1"
+        return f"# Version 1 lets only root limit memory. Version 2 comes with this on the kernel's command line:\n{boot}\n{_SCOPE}"
+    return _SCOPE if host.uid else "# This group has processes of its own, so none can be made below it. Start houseroom in another one."
 
 
 def _plain(name: str, reason: str, said: str, fix: str) -> Check:

@@ -13,11 +13,13 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 import os
 from collections.abc import Callable
 
+from houseroom.plan import limits
 from houseroom.plan import steps as plan
 from houseroom.policy.decide import Allow, Variable, decide
 from houseroom.policy.model import HIDE, PRIVATE, PROTECT, SCRATCH, WRITE
 from houseroom.policy.pattern import components, place
 from houseroom.policy.record import Record
+from houseroom.policy.units import size_text
 from houseroom.session.mechanisms import MISSING, UNUSED, WORKS
 
 TYPE_CHECKING = False
@@ -35,12 +37,9 @@ _PROTECTED = (".mcp.json", ".envrc", ".git", ".vscode", ".claude", ".idea", "ope
 _DIRECTORIES = (".git", ".vscode", ".claude", ".idea", ".houseroom")
 # Where a policy that does not read everything may grant nothing.
 _ELSEWHERE = ("/etc/passwd", "/etc/fstab", "/var/lib", "/var/log", "/opt", "/srv", "/home", "/boot")
-_LIMITS = (
-    ("limits.processes", "Max processes"),
-    ("limits.open_files", "Max open files"),
-    ("limits.file_size", "Max file size"),
-    ("limits.cpu", "Max cpu time"),
-)
+_OF_EACH = (("open_files", "Max open files"), ("file_size", "Max file size"), ("cpu", "Max cpu time"), ("processes", "Max processes"))
+_FEW, _LITTLE = 200, 128 << 20  # processes, and bytes of memory, up to which a limit is tried by going over it
+_MORE = 64 << 20
 
 
 class Answer(Record):
@@ -352,12 +351,36 @@ def _privileges() -> Trial:
 
 
 def _limits(stage: Stage) -> tuple[Trial, ...]:
-    set_here = [(key, words, setting.value) for key, words in _LIMITS if (setting := stage.placed.policy.setting(key))]
-    trials = [Trial(key, _limited(key, words, str(int(str(value)))), ("limits",), ("limits",), key) for key, words, value in set_here]
-    disk = stage.placed.policy.setting("limits.disk")
-    if disk is not None and stage.planted:
-        trials.append(Trial("limits.disk", _sized(int(str(disk.value))), ("size", stage.places.tmp), (), "limits.disk"))
+    policy, steps = stage.placed.policy, stage.prepared.plan.steps
+    rlimits = next((step.rlimits for step in steps if isinstance(step, plan.Lock)), {})
+    trials = [
+        Trial(f"limits.{name}", _limited(f"limits.{name}", words, str(rlimits[name])), ("limits",), ("limits",), f"limits.{name}")
+        for name, words in _OF_EACH
+        if name in rlimits
+    ]
+    memory, processes, disk = (limits.amount(policy, f"limits.{name}") for name in ("memory", "processes", "disk"))
+    if processes and "processes" not in rlimits:
+        trials.append(_crowded(processes))
+    if memory:
+        trials.append(_filled(memory))
+    if disk and stage.planted:
+        trials.append(Trial("limits.disk", _sized(disk), ("size", stage.places.tmp), (), "limits.disk"))
     return tuple(trials)
+
+
+def _crowded(processes: int) -> Trial:
+    name = "limits.processes"
+    if processes > _FEW:
+        return _nothing(name, f"not tried: {processes} processes would have to be started", name)
+    return Trial(name, _refused(name, f"start {processes} processes"), ("crowd", processes), ("crowd", processes), name)
+
+
+def _filled(memory: int) -> Trial:
+    name, said = "limits.memory", size_text(memory)
+    if memory > _LITTLE:
+        return _nothing(name, f"not tried: {said} of memory would have to be filled", name)
+    act = ("fill", memory + _MORE)
+    return Trial(name, _refused(name, f"fill more than {said} of memory"), act, act, name)
 
 
 def _limited(name: str, words: str, value: str) -> Judge:

@@ -14,16 +14,22 @@ _KINDS = {
     "open_files": resource.RLIMIT_NOFILE,
     "file_size": resource.RLIMIT_FSIZE,
     "cpu": resource.RLIMIT_CPU,
+    "data": resource.RLIMIT_DATA,  # what a process may write in its own memory: not address space, of which some reserve terabytes
 }
+# At the soft limit of processor time the kernel sends SIGXCPU, which names the limit; SIGKILL, which does not, ends at the hard one
+# whoever goes on (setrlimit(2)).
+_GRACE = {"cpu": 1}
 
 
 def set_limits(limits: dict[str, int]) -> None:
     """Lower soft and hard limits; a value above the present hard limit leaves that in force."""
     for name, value in limits.items():
         kind = _KINDS[name]
+        soft, firm = value, value + _GRACE.get(name, 0)
         hard = resource.getrlimit(kind)[1]
-        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (limit, limit))
+        if hard != resource.RLIM_INFINITY:
+            soft, firm = min(soft, hard), min(firm, hard)
+        resource.setrlimit(kind, (soft, firm))
 
 
 def raise_open_files() -> tuple[int, int]:
