@@ -4,6 +4,30 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING and sys.platform != "win32":
+    from typing import NoReturn
+
+    from houseroom.bundle import Bundle
+
+if sys.platform != "win32":
+
+    def start(bundle: Bundle) -> NoReturn:
+        """The installed command: carry out its command line, write the bundle that was wanted, and leave."""
+        import posix
+
+        status = main()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:  # whoever read our output has gone
+            status = status or 1
+        if bundle.missed and not sys.dont_write_bytecode:
+            from houseroom.bundling import renew
+
+            renew()
+        posix._exit(status)  # the interpreter's tear-down would cost 1 ms and has nothing left to do
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; ``argv`` without the program's name. Returns the exit code."""

@@ -5,6 +5,8 @@ Costs on top of an isolated interpreter (docs/adr/0001-start-up.md) are 3 to 40 
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,14 +26,24 @@ FORBIDDEN = {
 }  # fmt: skip
 
 
-def imported(*argv: str, cwd: Path) -> tuple[set[str], subprocess.CompletedProcess[str]]:
+# What decides, and what only messages or other commands need: with a remembered plan none of it is loaded.
+DECIDING = {
+    "houseroom.enforce.linux.lower", "houseroom.frontends.cli.manual", "houseroom.frontends.cli.paper",
+    "houseroom.plan.bpf", "houseroom.plan.compile", "houseroom.plan.coverage", "houseroom.plan.seccomp", "houseroom.policy.decide",
+    "houseroom.policy.keys", "houseroom.policy.layers", "houseroom.policy.parse", "houseroom.policy.presets",
+    "houseroom.policy.protections", "houseroom.policy.secrets", "houseroom.policy.tables", "houseroom.policy.units",
+    "houseroom.session.policy_files", "houseroom.session.private_directory",
+}  # fmt: skip
+
+
+def imported(*argv: str, cwd: Path, home: Path | None = None) -> tuple[set[str], subprocess.CompletedProcess[str]]:
     """What an isolated interpreter imports while it runs, forked children included, and how it ended.
 
     The interpreter's own report names each module on standard error as it is loaded; its times are not looked at.
     """
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-X", "importtime", *argv], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
-    )
+    line = [sys.executable, "-I", "-S", "-X", "importtime", *argv]
+    environment = {**os.environ, "HOME": str(home)} if home else None
+    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines}, done
 
@@ -67,6 +79,37 @@ def test_one_run_imports_nothing_forbidden(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "houseroom.frontends.cli.main" in names, "the list must be of the real command"
     assert above_bare(names, tmp_path) & FORBIDDEN == set()
+
+
+@pytest.mark.needs("userns")
+def test_a_remembered_run_imports_nothing_that_decides(tmp_path: Path) -> None:
+    home, workspace = tmp_path / "home", tmp_path / "workspace"
+    home.mkdir()
+    workspace.mkdir()
+    runs = [imported(str(COMMAND), "run", "--", "true", cwd=workspace, home=home) for _ in range(3)]
+    assert [done.returncode for _, done in runs] == [0, 0, 0], runs[0][1].stderr
+    assert {"houseroom.plan.compile", "houseroom.plan.seccomp", "houseroom.policy.decide", "houseroom.session.policy_files"} <= runs[0][0]
+    assert runs[2][0] & DECIDING == set()
+
+
+@pytest.mark.needs("userns")
+def test_what_our_code_decided_holds_while_it_is_the_same(tmp_path: Path) -> None:
+    """The module that changes is one that a remembered start does not import."""
+    home, workspace = tmp_path / "home", tmp_path / "workspace"
+    home.mkdir()
+    workspace.mkdir()
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "src/houseroom", checkout / "src/houseroom", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+
+    def decides() -> bool:
+        names, done = imported(str(checkout / "scripts/houseroom"), "run", "--", "true", cwd=workspace, home=home)
+        assert done.returncode == 0, done.stderr
+        return "houseroom.plan.compile" in names
+
+    assert [decides() for _ in range(3)][1:] == [True, False], "keeping the first plan makes a directory, which is a fact"
+    (checkout / "src/houseroom/policy/protections.py").touch()
+    assert [decides(), decides()] == [True, False]
 
 
 @pytest.mark.parametrize("name", sorted({*houseroom.__all__} - {"__version__"}))

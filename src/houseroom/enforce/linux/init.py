@@ -23,16 +23,14 @@ import os
 from errno import EINTR
 from select import POLLHUP, POLLIN, poll
 
+from houseroom.bundle import hold, seal
 from houseroom.enforce.linux import process_sys, seccomp_sys, wire
 from houseroom.enforce.linux.build import Build
 from houseroom.enforce.linux.command import become, enter_landlock
-from houseroom.enforce.linux.mediate import Mediator
-from houseroom.enforce.linux.memory_sys import wipe_own_words
-from houseroom.enforce.linux.streams import make_input_read_only
-from houseroom.enforce.linux.watch import Watcher
+from houseroom.enforce.linux.launch import LATER
+from houseroom.enforce.linux.words_sys import wipe_own_words
 from houseroom.errors import SetupFailed
 from houseroom.plan import steps as plan
-from houseroom.plan.syscalls import numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +38,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from houseroom.enforce.linux.command import Order
+    from houseroom.enforce.linux.mediate import Mediator
+    from houseroom.enforce.linux.observe import Observer
+    from houseroom.enforce.linux.tally import Tally
+    from houseroom.enforce.linux.watch import Watcher
 
 _KEPT = (process_sys.CAP_SYS_ADMIN, process_sys.CAP_SYS_PTRACE)
 _IDLE_BEFORE_WALK = 2  # milliseconds: a command that ends at once never pays for watching
@@ -57,6 +59,7 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
         umask = os.umask(0)
         order = wire.receive(control)
         if order is not None:
+            hold(LATER)
             kind = OneCommand if "argv" in order else _of_a_session()
             kind(control, umask, ignored, order).live()
         status = 0
@@ -65,9 +68,7 @@ def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
     except OSError as error:
         wire.send(control, ("failed", "set up", "the sandbox", error.errno or 0, error.strerror or str(error)))
     except BaseException:
-        import traceback  # ours to mend: shown whole, and the supervisor sees the stream end
-
-        traceback.print_exc()
+        sys.__excepthook__(*sys.exc_info())  # ours to mend: shown whole, and the supervisor sees the stream end
     finally:
         if os.getpid() != 1:
             process_sys.close_from(3)  # a command's process that waits to begin ends by itself; while we mount, /proc would not show it
@@ -86,30 +87,35 @@ class Init:
         self.told = self.walking = False
         self.mediators: dict[int, Mediator] = {}  # by listener
         self.watcher: Watcher | None = None
+        self.observer: Observer | None = None
         self.waiting = poll()
+        self.tally: Tally | None = None
+        self.noticed = os.WNOHANG  # what of its children it hears, as waitpid(2) has it
 
     def live(self) -> None:
         """Build, start, and wait for everything at once until the supervisor, or what was started, ends."""
         self._surround()
-        namespaces = next((step for step in self.steps if isinstance(step, plan.Namespaces)), None)
-        self.kind = Mediator if namespaces is not None and namespaces.network else _among_neighbours()
+        counting = next((step for step in self.steps if isinstance(step, plan.Tally)), None)
+        tally = _tally() if counting else None
         if any(isinstance(step, plan.Root) for step in self.steps):
             _make_input_read_only()  # while the host's own view is still there
             self.build.run()
-        # From here on nothing of ours may be importable any more: the view is built.
         wipe_own_words()
+        seal()  # the view is built
         line = self._bear()
-        watch = next((step for step in self.steps if isinstance(step, plan.Watch)), None)
-        self.watcher = Watcher(watch, self.build) if watch else None
-        self._attend(line)
-        # The command's process, our copy, is alone in the sandbox until now.
+        # While the new process takes on its locks. It is alone in the sandbox until it is told to go.
         process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
+        namespaces = any(isinstance(step, plan.Namespaces) for step in self.steps)
         _lock_down(self.order["filters"].get("init"), keep=_KEPT if namespaces else ())
+        listener = _take_listener(line)
         wire.send(self.control, ("built",))
         self._pass_on()
         if wire.hear(self.control) != (wire.GO, 0, 0):
             return  # the supervisor does not want it after all
         line.send(b"g")
+        if tally and counting:
+            self.tally = tally(counting, None if os.getpid() == 1 else _all_below)
+        self._attend(listener)
         self._wait()
 
     def _surround(self) -> None:
@@ -142,20 +148,24 @@ class Init:
     def _pass_on(self) -> None:
         """Give the supervisor what it needs to talk to what was started."""
 
-    def _attend(self, line: _socket.socket) -> None:
-        """Take the listener of a new process's system calls, and answer what arrives there."""
-        mediate = next((step for step in self.steps if isinstance(step, plan.Mediate)), None)
-        mediator = self.kind(mediate, numbers(os.uname().machine), self.umask) if mediate else None
-        listener = _take_listener(line)
-        if mediator and listener >= 0:
+    def _attend(self, listener: int) -> None:
+        """Answer calls and keep masks from now on."""
+        from houseroom.enforce.linux import attending
+
+        self.watcher = attending.watcher(self.steps, self.build)
+        mediator = attending.mediator(self.steps, self.umask) if listener >= 0 else None
+        if mediator:
             mediator.listener = listener
+            self.observer = mediator.observer = attending.observer(self.steps, self._whose)
             self.mediators[listener] = mediator
             if self.watcher:
                 mediator.made_fifos = self.watcher.made_inside
 
     def _wait(self) -> None:
+        gc.freeze()  # what the start made lives as long as we do
         gc.enable()  # switched off for the start; a sandbox may live for days
         _signal.signal(_signal.SIGCHLD, self._reap)
+        self._reap()  # of what came before nobody heard
         for fd in self._sources():
             self.waiting.register(fd, POLLIN)
         turn = 0
@@ -166,6 +176,13 @@ class Init:
                 self._act(fd, events)
             if not ready or turn % _BUSY_TURNS == 0:
                 self._idle()
+            if self.tally and not self.tally.due():
+                self._count(self.tally)
+
+    def _count(self, tally: Tally) -> None:
+        over = tally.look()
+        if over and tally.relieve():
+            wire.send_status(self.control, wire.LIMIT, tally.kinds.index(over))
 
     def _sources(self) -> list[int]:
         return [self.control, *self.mediators, *([self.watcher.queue] if self.watcher else [])]
@@ -196,6 +213,13 @@ class Init:
         """A child has ended: ours, or an orphan."""
         raise NotImplementedError
 
+    def _whose(self, _pid: int) -> int:
+        """Which command a process belongs to, for the observer's notes."""
+        return 0
+
+    def _tell_notes(self, command: int = 0) -> None:
+        wire.send_notes(self.control, self.observer.take(command) if self.observer else b"")
+
     def _end_everything(self) -> None:
         """No process of the sandbox is alive when its end is told: kill(2) of -1 reaches all but process 1."""
         if os.getpid() != 1:
@@ -212,6 +236,11 @@ class Init:
                 return
 
     def _patience(self) -> int | None:
+        work = self._until_work()
+        look = self.tally.due() if self.tally else None
+        return work if look is None or (work is not None and work < look) else look
+
+    def _until_work(self) -> int | None:
         if any(mediator.waiting for mediator in self.mediators.values()):
             return _RETRY
         if self.watcher and self.watcher.behind:
@@ -232,7 +261,7 @@ class Init:
     def _reap(self, *_signal_arguments: object) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, self.noticed)
             except ChildProcessError:
                 return
             except OSError as error:
@@ -246,9 +275,14 @@ class Init:
     def _hear_supervisor(self) -> None:
         said = wire.hear(self.control)
         if said is None:
-            self._end_everything()
-            os._exit(0)  # the supervisor is gone: so are we, and with us everything inside
+            self._leave()  # the supervisor is gone: so are we, and with us everything inside
         self._obey(*said)
+
+    def _leave(self) -> NoReturn:
+        """The end of the stream tells a waiting supervisor that nothing is alive; our own end takes the kernel ten times as long."""
+        self._end_everything()
+        os.close(self.control)
+        os._exit(0)
 
 
 class OneCommand(Init):
@@ -258,23 +292,36 @@ class OneCommand(Init):
         super().__init__(control, umask, ignored, order)
         self.status: int | None = None
         self.heard = False
-        self.outer = -1  # of the command's own terminal
+        self.outer = self.inner = -1  # of the command's own terminal
         self.terminal = _terminals() if "terminal" in order else None
+        self.streams = {number: wire.receive_descriptor(control) for number in order.get("streams", {})}
+
+    def _surround(self) -> None:
+        if "domain" in self.order:  # which lets nobody open the host's terminals
+            self._open_terminal()
+        super()._surround()
+
+    def _open_terminal(self) -> None:
+        if self.terminal and self.outer < 0:
+            self.noticed |= os.WUNTRACED
+            self.outer, path = self.terminal.open_pair(self.order["terminal"][:2])
+            self.inner = self.terminal.take_control(self.terminal.open_inner(path))
 
     def _bear(self) -> _socket.socket:
-        inner = ""
-        if self.terminal:
-            self.outer, inner = self.terminal.open_pair(self.order["terminal"][:2])
-        self.inner = inner
+        self._open_terminal()
         self.line = super()._bear()
+        for descriptor in self.streams.values():
+            os.close(descriptor)
         return self.line
 
     def _begin(self, line: _socket.socket) -> NoReturn:
+        for number, descriptor in self.streams.items():
+            os.dup2(descriptor, number)
         become(self.order, self.steps, line, umask=self.umask, ignored=self.ignored, settle=self._settle)
 
     def _settle(self) -> None:
         if self.terminal:
-            self.terminal.take_control(self.inner, self.order["terminal"][2])
+            self.terminal.step_forward(self.inner, self.order["terminal"][2])
 
     def _pass_on(self) -> None:
         if self.outer >= 0:
@@ -287,7 +334,11 @@ class OneCommand(Init):
         super()._wait()
         self._hear_exec()  # its end may have been noticed first
         self._end_everything()
+        if self.inner >= 0:
+            os.close(self.inner)  # the last one: who reads at the outer end meets the end of it
         assert self.status is not None
+        if self.observer:
+            self._tell_notes()
         wire.send_status(self.control, wire.EXITED, self.status)
 
     def _sources(self) -> list[int]:
@@ -304,13 +355,19 @@ class OneCommand(Init):
         return self.status is not None
 
     def _ended(self, pid: int, status: int) -> None:
-        if pid == self.child:
+        if pid != self.child:
+            return
+        if os.WIFSTOPPED(status):
+            wire.send_status(self.control, wire.STOPPED, os.WSTOPSIG(status))
+        else:
             self.status = status
 
     def _obey(self, kind: int, number: int, more: int) -> None:
-        if (kind, more) == (wire.SIGNAL, 0):
+        if kind == wire.NOTES:
+            self._tell_notes()
+        elif more == 0 and kind in (wire.SIGNAL, wire.SIGNAL_GROUP):
             try:
-                os.kill(self.child, number)
+                os.kill(self.child if kind == wire.SIGNAL else -self.child, number)
             except OSError:
                 return  # it has just ended, or there is no such signal
 
@@ -323,11 +380,24 @@ class OneCommand(Init):
 
 
 def _make_input_read_only() -> None:
+    from houseroom.enforce.linux.streams import make_input_read_only
+
     try:
         make_input_read_only()
     except OSError as error:
         hint = "Pass it through a pipe: cat FILE | houseroom run …"
         raise SetupFailed("pass on", "standard input", error.errno or 0, error.strerror or str(error), hint) from None
+
+
+def _tally() -> type[Tally]:
+    """Only a sandbox whose memory or number of processes no control group limits needs it; the view is not built yet."""
+    from houseroom.enforce.linux.tally import Tally
+
+    return Tally
+
+
+def _all_below() -> list[int]:
+    return list(_below().below(os.getpid()))
 
 
 def _below() -> ModuleType:
@@ -347,12 +417,6 @@ def _of_a_session() -> type[Init]:
     from houseroom.enforce.linux.household import Household
 
     return Household
-
-
-def _among_neighbours() -> type[Mediator]:
-    from houseroom.enforce.linux.neighbours import AmongNeighbours
-
-    return AmongNeighbours
 
 
 def _take_listener(line: _socket.socket) -> int:

@@ -12,6 +12,7 @@ import os
 from select import POLLIN, poll
 from time import monotonic
 
+from houseroom.bundle import hold
 from houseroom.enforce.linux import landlock_sys, process_sys, seccomp_sys, wire
 from houseroom.errors import SetupFailed
 from houseroom.plan.facts import Host
@@ -20,16 +21,37 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from houseroom.enforce.linux.cgroup import Group
     from houseroom.enforce.linux.command import Order
     from houseroom.plan.steps import Plan, Step
+
+# What init imports before it builds, and what it imports once commands run (``attending``), when files may be out of its sight.
+_SOON = (
+    "plan.steps",
+    "plan.landlock",
+    *(f"enforce.linux.{name}" for name in ("asking", "mount_sys", "limits_sys", "build", "command", "words_sys", "streams", "init")),
+)
+LATER = tuple(
+    f"houseroom.{name}"
+    for name in (
+        *("policy.model", "policy.pattern", "policy.verdicts", "policy.observation", "plan.repository", "plan.syscalls"),
+        *(f"enforce.linux.{name}" for name in ("socket_sys", "memory_sys", "inotify_sys", "borrowed", "names", "mediate", "watch")),
+        *(f"enforce.linux.{name}" for name in ("descendants", "neighbours", "attending", "observed", "observe")),
+    )
+)
+INIT = (*(f"houseroom.{name}" for name in _SOON), *LATER)
 
 # Passed on to the command. A terminal's own signals reach it anyway, since it is in the same process group.
 FORWARDED = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1, _signal.SIGUSR2)
 FROM_TERMINAL = (_signal.SIGINT, _signal.SIGQUIT)
+_PATIENCE = 200  # milliseconds with an init whose command's time is up
 
 
 class Ended:
-    """How a command ended: ``kind`` is exited, signalled, timed-out or not-started; ``number`` the status, signal or errno."""
+    """How a command ended: ``kind`` is exited, signalled, timed-out or not-started; ``number`` the status, signal or errno.
+
+    In a terminal of its own it may also be stopped, by a signal, and go on later; hung-up is one whose user's terminal has gone.
+    """
 
     def __init__(self, kind: str, number: int, *, unwatched: bool = False):
         self.kind, self.number, self.unwatched = kind, number, unwatched
@@ -48,6 +70,10 @@ class Cradle:
         self.pid = self.control = -1
         self.reason = ""
         self.facts: dict[str, str] | None = None
+        self.group: Group | None = None
+        self.limited: dict[tuple[str, str], int] = {}  # what init has told of limits
+        self.failed, self.unwatched = 0, False  # what init has told of the command before its end
+        self.notes, self.noted = b"", False  # what it noted of it, for ``observed.read``, and whether it has said so
         self.uid, self.gid = os.getuid(), os.getgid()
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.control, inner = ours.detach(), theirs.detach()
@@ -74,6 +100,7 @@ class Cradle:
             os._exit(1)
 
     def _become_init(self, inner: int, ignored: tuple[int, ...]) -> None:
+        hold(INIT)  # the file with our code is among the descriptors to be closed
         os.dup2(inner, 3, inheritable=False)
         process_sys.close_from(4)
         if os.getpid() == 1:  # any other init must live on to end what is below it; it hears of its supervisor's end
@@ -121,38 +148,90 @@ class Cradle:
 
     def start_packed(self, packed: dict[str, object], order: Order) -> None:
         """The same with what ``wire.pack`` has packed, perhaps long ago."""
+        for memory, processes in packed["group"]:  # type: ignore[attr-defined]  # one at most
+            self._confine(memory, processes)
         try:
             wire.send(self.control, {**order, **packed})
+            for descriptor in order.get("streams", {}).values():
+                wire.send_descriptor(self.control, descriptor)
         except OSError as error:
             raise SetupFailed("start", "the sandbox", error.errno or 0, "its init died early", "Run `houseroom doctor`.") from None
 
     def _send(self, steps: Sequence[Step], order: Order) -> None:
         self.start_packed(wire.pack(tuple(steps), os.uname().machine), order)
 
+    def _confine(self, memory: int, processes: int) -> None:
+        """Put init, and with it all that will be inside, into a control group. Raises SetupFailed."""
+        from houseroom.enforce.linux import cgroup
+
+        self.group = cgroup.make(memory, processes)
+        self.group.place(self.init)
+
+    @property
+    def init(self) -> int:
+        """The process id of init."""
+        return self.pid
+
+    def hits(self) -> dict[tuple[str, str], int]:
+        """What was done because of which limit, and how often: ("limits.memory", "ended"), ("limits.processes", "refused").
+
+        Counted since the start; what ``hear`` has heard counts too. Also after the end.
+        """
+        return {**(self.group.hits() if self.group else {}), **self.limited}
+
     def wait(self, seconds: float | None) -> Ended:
         """Until the command has ended, or its time is up. Raises SetupFailed when it never began."""
         waiting = poll()
         waiting.register(self.control, POLLIN)
         end = None if seconds is None else monotonic() + seconds
-        failed = unwatched = 0
         while True:
             left = None if end is None else max(0, int((end - monotonic()) * 1000))
             if not waiting.poll(left):
                 return Ended("timed-out", 0)
-            status = wire.receive_status(self.control)
-            match status:
-                case (wire.NOT_EXECUTED, number):
-                    failed = number
-                case (wire.UNWATCHED, _):
-                    unwatched = 1
-                case (wire.EXITED, number) if failed:
-                    return Ended("not-started", failed)
-                case (wire.EXITED, number) if os.WIFSIGNALED(number):
-                    return Ended("signalled", os.WTERMSIG(number), unwatched=bool(unwatched))
-                case (wire.EXITED, number):
-                    return Ended("exited", os.waitstatus_to_exitcode(number), unwatched=bool(unwatched))
-                case _:
-                    raise SetupFailed("keep", "the sandbox", 0, "its init was killed")
+            ended = self.hear()
+            if ended:
+                return ended
+
+    def hear(self) -> Ended | None:
+        """What init tells next of the command, waiting for it; None before its end. Raises SetupFailed where init is gone."""
+        match wire.receive_status(self.control):
+            case (wire.NOT_EXECUTED, number):
+                self.failed = number
+            case (wire.UNWATCHED, _):
+                self.unwatched = True
+            case (wire.LIMIT, number):
+                self._count(number)
+            case (wire.STOPPED, number):
+                return Ended("stopped", number)
+            case (wire.OBSERVED, length):
+                self.notes, self.noted = wire.receive_notes(self.control, length), True
+            case (wire.EXITED, number) if self.failed:
+                return Ended("not-started", self.failed)
+            case (wire.EXITED, number) if os.WIFSIGNALED(number):
+                return Ended("signalled", os.WTERMSIG(number), unwatched=self.unwatched)
+            case (wire.EXITED, number):
+                return Ended("exited", os.waitstatus_to_exitcode(number), unwatched=self.unwatched)
+            case _:
+                raise SetupFailed("keep", "the sandbox", 0, "its init was killed")
+        return None
+
+    def _count(self, number: int) -> None:
+        """init has ended processes because of a limit."""
+        from houseroom.enforce.linux.tally import KINDS
+
+        for key in KINDS[number : number + 1]:
+            self.limited[key, "ended"] = self.limited.get((key, "ended"), 0) + 1
+
+    def last_notes(self) -> None:
+        """Ask init what it noted of a command that is about to be killed. Where it does not answer at once there are none."""
+        waiting = poll()
+        waiting.register(self.control, POLLIN)
+        try:
+            wire.tell(self.control, wire.NOTES)
+            while not self.noted and waiting.poll(_PATIENCE) and self.hear() is None:
+                pass
+        except OSError:
+            return  # it is gone
 
     def ready(self) -> None:
         """Wait until the sandbox is built. Raises SetupFailed naming the step that failed."""
@@ -183,10 +262,10 @@ class Cradle:
             for number in FROM_TERMINAL:
                 _signal.signal(number, _signal.SIG_IGN)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the command."""
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal to the command, or to its process group."""
         try:
-            wire.tell(self.control, wire.SIGNAL, number)
+            wire.tell(self.control, wire.SIGNAL_GROUP if group else wire.SIGNAL, number)
         except OSError:
             return  # it has just ended
 
@@ -204,6 +283,7 @@ class Cradle:
         to be taken down. Its remains are the caller's to reap, or the system's when the caller ends."""
         os.close(self.control)
         self.pid = self.control = -1
+        self._disband()
 
     def end(self) -> None:
         """Kill whatever is left; with init dies everything inside (pid_namespaces(7))."""
@@ -217,6 +297,11 @@ class Cradle:
         if self.control >= 0:
             os.close(self.control)
             self.control = -1
+        self._disband()
+
+    def _disband(self) -> None:
+        if self.group:
+            self.group.remove()
 
     def __enter__(self) -> Cradle:
         return self

@@ -80,7 +80,7 @@ class Buffer:
 
     def __init__(self, content: bytes):
         self.bytes = bytearray(content or 1)
-        self._held = (c_char * len(self.bytes)).from_buffer(self.bytes)
+        self._held = c_char.from_buffer(self.bytes)  # its first byte: an array would be a new type for each length, 0.1 ms
         self.address = addressof(self._held)
 
 

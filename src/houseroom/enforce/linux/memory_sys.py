@@ -9,7 +9,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 from errno import EFAULT, ENAMETOOLONG
 from struct import pack, pack_into
 
-from houseroom.enforce.linux.libc_sys import Buffer, c_char, c_int, c_ulong, c_void_p, function
+from houseroom.enforce.linux.libc_sys import Buffer, c_int, c_ulong, c_void_p, function
 
 PATH_MAX, _PAGE, _LONGEST = 4096, 4096, 1 << 20
 
@@ -52,14 +52,3 @@ def read_string(pid: int, address: int) -> bytes:
             break
         address += length
     raise OSError(ENAMETOOLONG, "path too long")
-
-
-def wipe_own_words() -> None:
-    """Overwrite our own argument list and first environment: what ps(1) and /proc/PID/environ would show of us."""
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b") ")[2].split()
-    # proc_pid_stat(5), counted from 1 with two fields before ours: arg_start 48, arg_end 49, env_start 50, env_end 51
-    start, _, _, end = (int(field) for field in fields[45:49])
-    if 0 < start < end:
-        # Not through /proc/self/mem: below the namespaces rung we are in a Landlock domain that forbids to write there.
-        (c_char * (end - start)).from_address(start).raw = bytes(end - start)  # type: ignore[misc, assignment]  # libc_sys has its own c_char

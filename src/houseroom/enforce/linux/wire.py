@@ -2,8 +2,8 @@
 
 Before the command exists both ends are our own code, one interpreter forked, and speak in marshalled plain values
 (``marshal`` is built in and costs nothing at start-up). From the command's start on, the supervisor reads nothing from
-init but frames of eight bytes: whatever happened inside, it can say no more than a kind and a number. What it tells init are
-three numbers.
+init but frames of eight bytes: whatever happened inside, it can say no more than a kind and a number. Where commands are observed
+there are notes behind one such frame: bytes that are bounded, and that only ``observed`` reads. What it tells init are three numbers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
     from houseroom.plan import steps as plan
 
-LONGEST = 64 << 20
+LONGEST, LONGEST_NOTES = 64 << 20, 4 << 20
 _MSG_CMSG_CLOEXEC = 0x40000000
 EXITED, NOT_EXECUTED, UNWATCHED = 1, 2, 3  # with a wait status, an errno, nothing
 ENDED, STARTERS = 4, 5  # with the starter below which nothing is left; a first starter's process id, and a socket to it
-_KINDS = (EXITED, NOT_EXECUTED, UNWATCHED, ENDED, STARTERS)
+STOPPED = 6  # with a signal: a command with a terminal of its own, which can be continued
+LIMIT = 7  # with the limit's place in tally.KINDS, because of which init has ended processes
+OBSERVED = 8  # with the number of bytes that follow: what was noted
+_KINDS = (EXITED, NOT_EXECUTED, UNWATCHED, ENDED, STARTERS, STOPPED, LIMIT, OBSERVED)
 GO, SIGNAL, END = 1, 2, 3  # nothing; a signal and the process it is for, 0 for the command; a starter
+SIGNAL_GROUP = 4  # a signal and the process that leads the group it is for, 0 for the command
+NOTES = 5  # a starter whose command's notes are wanted, 0 for the command
 
 
 def send(fd: int, message: Any) -> None:
@@ -62,6 +67,20 @@ def receive_status(fd: int) -> tuple[int, int] | None:
     return (kind, int.from_bytes(data[4:], "little")) if kind in _KINDS else None
 
 
+def send_notes(fd: int, notes: bytes) -> None:
+    """A frame, and behind it what ``observe.Observer.take`` gave."""
+    data = OBSERVED.to_bytes(4, "little") + len(notes).to_bytes(4, "little") + notes
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def receive_notes(fd: int, length: int) -> bytes:
+    """What follows an OBSERVED frame, for ``observed.read``. Raises ValueError for more than init may say."""
+    if length > LONGEST_NOTES:
+        raise ValueError(f"notes of {length} bytes")
+    return _exactly(fd, length)
+
+
 def tell(fd: int, kind: int, number: int = 0, more: int = 0) -> None:
     """Twelve bytes for init. Raises OSError when it is gone."""
     os.write(fd, b"".join(value.to_bytes(4, "little") for value in (kind, number, more)))
@@ -92,29 +111,32 @@ def receive_descriptor(fd: int) -> int:
     return next((int.from_bytes(content[:4], sys.byteorder) for _level, _kind, content in ancillary if len(content) == 4), -1)
 
 
-def pack_steps(steps: tuple[plan.Step, ...]) -> list[tuple[str, tuple[object, ...]]]:
-    """Steps as plain values."""
-    return [(type(step).__name__, step.values()) for step in steps]
+def pack_steps(steps: tuple[plan.Step, ...]) -> bytes:
+    """Steps as one value that is carried, kept and passed on without being looked into."""
+    from houseroom.plan.siblings import gather
+
+    return marshal.dumps([(type(step).__name__, step.values()) for step in gather(steps)])
 
 
 def pack(steps: tuple[plan.Step, ...], machine: str) -> dict[str, object]:
-    """All that init needs of a plan: its steps, and the assembled filters by program."""
+    """All that init needs of a plan: its steps, the assembled filters by program; and the limits of the control group it is put into."""
     from houseroom.plan import seccomp
     from houseroom.plan import steps as plan
 
     filters = {
-        step.program: seccomp.assemble(step.program, machine, mediated=step.mediated, network=step.network)
+        step.program: seccomp.assemble(step.program, machine, mediated=step.mediated, network=step.network, observe=step.observe)
         for step in steps
         if isinstance(step, plan.Seccomp)
     }
-    return {"steps": pack_steps(steps), "filters": filters}
+    group = [(step.memory, step.processes) for step in steps if isinstance(step, plan.Cgroup)]
+    return {"steps": pack_steps(steps), "filters": filters, "group": group}
 
 
-def unpack_steps(packed: list[tuple[str, tuple[object, ...]]]) -> tuple[plan.Step, ...]:
-    """The steps again."""
+def unpack_steps(packed: bytes) -> tuple[plan.Step, ...]:
+    """The steps again, and ``Siblings`` in the place of many."""
     from houseroom.plan import steps as plan  # a supervisor with a remembered plan never unpacks it
 
-    return tuple(getattr(plan, name)(*values) for name, values in packed)
+    return tuple(getattr(plan, name)(*values) for name, values in marshal.loads(packed)) if packed else ()
 
 
 def _exactly(fd: int, count: int) -> bytes:
