@@ -14,6 +14,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing about what is right
+settings.load_profile("untimed")
 
 # Run in a child, because a namespace once entered can't be left, and only a process with one thread may enter it.
 ENTER_NAMESPACES = """

@@ -46,3 +46,18 @@ class SetupFailed(OSError):
         said = f": {self.strerror}" if self.strerror else ""
         hint = f".\n{self.hint}" if self.hint else ""
         return f"can't {self.doing} {self.subject}{said}{hint}"
+
+
+class SessionEnded(RuntimeError):
+    """A command was asked of a session that is over. It was not started, or did not end.
+
+    ``reason`` is closed (by its owner), expired (``session.expires``), ended (its sandbox was killed) or forked (it is
+    another process's).
+    """
+
+    def __init__(self, reason: str, sentence: str):
+        super().__init__(reason, sentence)
+        self.reason, self.sentence = reason, sentence
+
+    def __str__(self) -> str:
+        return f"can't run a command in this session: {self.sentence}.\nBegin a new session."

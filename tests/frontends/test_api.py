@@ -146,7 +146,7 @@ def test_what_is_given_in_python_widens_and_narrows(project: Path, home: Path) -
 
 def test_another_workspace(project: Path, home: Path) -> None:
     (home / "other").mkdir()
-    assert Sandbox(workspace=home / "other").run(["touch", str(home / "other/new"), "old"]).returncode != 0
+    assert Sandbox(workspace=home / "other").run(["touch", "new", str(project / "old")]).returncode != 0
     assert (home / "other/new").exists()
     assert not (project / "old").exists()
 

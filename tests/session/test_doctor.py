@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from houseroom.plan.facts import Host
-from houseroom.session.mechanisms import Check, Surroundings, mechanisms
+from houseroom.session.mechanisms import Check, Surroundings, groups, mechanisms
 from houseroom.session.trials import Answer, _refused
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -158,6 +158,41 @@ def test_the_default_policy_holds_and_nothing_is_left_behind(person: Person) -> 
     assert "333" in checks["limits.open_files"].said
 
 
+SMALL = {"limits.memory": 100 << 20, "limits.processes": 40}
+
+
+@needs_a_sandbox
+def test_limits_are_tried_by_going_over_them(person: Person) -> None:
+    checks = person.checks("workspace", [], SMALL)
+    assert {name: checks[name].state for name in SMALL} == dict.fromkeys(SMALL, "works")
+    assert checks["limits.memory"].said == "fill more than 100M of memory: the process was killed"
+
+
+@needs_a_sandbox
+def test_limits_that_the_sandbox_does_not_have_are_found_out(person: Person) -> None:
+    checks = person.checks("workspace", [], SMALL, [("environment.pass", "NOTHING")])  # the sandbox gets another policy, without them
+    assert checks["limits.memory"].state == "missing"
+
+
+@needs_a_sandbox
+def test_a_limit_that_is_too_large_to_be_tried_is_not_claimed(person: Person) -> None:
+    checks = person.checks("workspace", [], {"limits.memory": 64 << 30, "limits.processes": 100_000})
+    assert checks["limits.memory"].state == "unused"
+    assert checks["limits.processes"].state in ("unused", "works")  # what setrlimit(2) has set can be read
+    assert "not tried: 64G" in checks["limits.memory"].said
+
+
+@needs_a_sandbox
+def test_each_limit_that_is_not_set_says_by_what_it_would_hold(person: Person) -> None:
+    checks = person.checks("workspace", [], {"limits.open_files": 333})
+    rows = {name: check for name, check in checks.items() if name.startswith("limits.") and name != "limits.open_files"}
+    assert len(rows) == 7
+    assert all(
+        check.state == "unused" and check.said.startswith(("not set; enforced here: ", "not set; partly here: ")) for check in rows.values()
+    )
+    assert ("not set; enforced" in rows["limits.memory"].said) == (checks["cgroup"].state == "works")
+
+
 @needs_a_sandbox
 @pytest.mark.parametrize(
     ("name", "given", "said"),
@@ -286,6 +321,25 @@ def test_each_missing_mechanism_has_its_fix(name: str, host: Host, around: Surro
     assert found.state == "missing"
     for fix in fixes:
         assert fix in found.fix
+
+
+NO_GROUPS = WHOLE.with_(cgroup="cgroup v2 is not delegated to us")
+
+
+@pytest.mark.parametrize(
+    ("host", "around", "fix"),
+    [
+        (NO_GROUPS, Surroundings(), "systemd-run --user --scope -p Delegate=yes"),
+        (NO_GROUPS.with_(cgroup="cgroup v1 is not ours to write"), Surroundings(), "systemd.unified_cgroup_hierarchy=1"),
+        (NO_GROUPS, Surroundings(container="Docker"), "docker run --memory"),
+    ],
+)
+def test_control_groups_that_are_wanted_and_missing_have_their_fix(host: Host, around: Surroundings, fix: str) -> None:
+    wanted, unwanted = groups(host, around, wanted=True), groups(host, around, wanted=False)
+    assert (wanted.state, unwanted.state, unwanted.fix) == ("missing", "unused", "")
+    assert fix in wanted.fix
+    had = groups(host.with_(cgroup_memory="v2", cgroup_pids="v2"), around, wanted=True)
+    assert (had.state, had.fix) == ("works", "")
 
 
 def test_root_is_not_told_of_switches_for_ordinary_users() -> None:

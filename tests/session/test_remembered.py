@@ -17,7 +17,6 @@ import pytest
 
 from houseroom.enforce.linux import wire
 from houseroom.enforce.linux.launch import Cradle
-from houseroom.plan import questions
 from houseroom.plan.compile import compile_plan
 from houseroom.policy.model import Places
 from houseroom.session import remembered, sandbox
@@ -245,7 +244,17 @@ def a_plain_value(kept: Path) -> None:
 
 def parts_of_another_kind(kept: Path) -> None:
     wanted = marshal.loads(kept.read_bytes())[0]
-    kept.write_bytes(marshal.dumps((wanted, None, (1, 2), "no choice", {})))
+    kept.write_bytes(marshal.dumps((wanted, None, (1, 2), "no choice")))
+
+
+def answers_of_another_kind(kept: Path) -> None:
+    *rest, _answers = marshal.loads(kept.read_bytes())
+    kept.write_bytes(marshal.dumps((*rest, marshal.dumps(((1, 2), "no answers")))))
+
+
+def answers_cut_short(kept: Path) -> None:
+    *rest, answers = marshal.loads(kept.read_bytes())
+    kept.write_bytes(marshal.dumps((*rest, answers[:-7])))
 
 
 def another_key(kept: Path) -> None:
@@ -282,6 +291,8 @@ ODD = [
     nothing,
     a_plain_value,
     parts_of_another_kind,
+    answers_of_another_kind,
+    answers_cut_short,
     another_key,
     open_mode,
     readable_mode,
@@ -345,32 +356,40 @@ def kept(places: Places) -> remembered.Memory:
     return memory
 
 
+def unpacked(packed: dict[str, object]) -> tuple[object, object]:
+    steps = packed["steps"]
+    assert isinstance(steps, bytes)
+    return wire.unpack_steps(steps), packed["filters"]
+
+
 def test_what_is_remembered_is_the_packed_plan(ready: Callable[[], Prepared | Again], places: Places) -> None:
     (Path(places.workspace) / ".git").mkdir()
     write(Path(places.workspace) / ".env", "A=1\n")
     first = ready()
     assert isinstance(first, Prepared)
     memory, machine = kept(places), first.facts.host.machine
-    assert memory.packed == wire.pack(first.plan.steps, machine)
-    assert memory.packed == wire.pack(compile_plan(first.placed, first.facts).steps, machine)
-    assert memory.facts == remembered.plain_facts(first.facts)
-    assert memory.questions == first.questions
+    assert unpacked(memory.packed) == unpacked(wire.pack(first.plan.steps, machine))
+    assert unpacked(memory.packed) == unpacked(wire.pack(compile_plan(first.placed, first.facts).steps, machine))
+    assert memory.expected() == (first.questions, remembered.plain_facts(first.facts))
     again = ready()
     assert isinstance(again, Again)
-    assert (again.withheld, again.seconds) == (first.withheld, first.seconds) == (("A_TOKEN",), first.seconds)
+    assert (again.withheld, again.limits) == (first.withheld, first.limits) == (("A_TOKEN",), first.limits)
 
 
 def test_facts_that_differ_do_not_fit(ready: Callable[[], Prepared | Again], places: Places) -> None:
     first = ready()
     assert isinstance(first, Prepared)
-    memory, facts = kept(places), first.facts
+    expected, facts = kept(places).expected(), first.facts
+    assert expected is not None
     tree, host = facts.tree, facts.host
-    assert remembered.plain_facts(facts.with_(tree=tree.with_(), host=host.with_())) == memory.facts
+    assert remembered.plain_facts(facts.with_(tree=tree.with_(), host=host.with_())) == expected[1]
     for other in (
         facts.with_(host=host.with_(landlock_abi=host.landlock_abi + 1)),
         facts.with_(host=host.with_(overlay="no such device")),
         facts.with_(tree=tree.with_(named={})),
         facts.with_(tree=tree.with_(found=(*tree.found, *tree.named.values()))),
+        facts.with_(tree=tree.with_(named={path: entry.with_(kind="odd") for path, entry in tree.named.items()})),
+        facts.with_(tree=tree.with_(named={path: entry.with_(real="/odd") for path, entry in tree.named.items()})),
         facts.with_(tree=tree.with_(watched=(*tree.watched, "/new"))),
         facts.with_(tree=tree.with_(fifos=("/fifo",))),
         facts.with_(tree=tree.with_(gitfiles=("/file",))),
@@ -378,12 +397,12 @@ def test_facts_that_differ_do_not_fit(ready: Callable[[], Prepared | Again], pla
         facts.with_(tree=tree.with_(secrets=((1, 2),))),
         facts.with_(tree=tree.with_(aliases={("a",): (("b",),)})),
     ):
-        assert remembered.plain_facts(other) != memory.facts, other
+        assert remembered.plain_facts(other) != expected[1], other
 
 
 def test_memories_do_not_pile_up(places: Places) -> None:
     plans = Path(places.home) / ".local/state/houseroom/plans"
-    memory = remembered.Memory(None, questions.Questions((), (), (), (), ()), Choice({}), (), {})
+    memory = remembered.Memory({}, Choice({}), {}, b"")
     for number in range(70):
         remembered.remember(places, ("wish", number), memory)
         if number == 0:

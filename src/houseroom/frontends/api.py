@@ -1,4 +1,4 @@
-"""The Python face: ``Sandbox(policy).run(argv)`` in the manner of ``subprocess.run``."""
+"""The Python face: ``Sandbox`` describes one; ``Sandbox().run(argv)`` in the manner of ``subprocess.run``."""
 
 from __future__ import annotations
 
@@ -7,40 +7,18 @@ import sys
 
 from houseroom.errors import CannotEnforce
 from houseroom.policy.model import Origin, Policy, Rule, Setting
-from houseroom.policy.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import IO, Any
+    from collections.abc import Sequence
+    from typing import Unpack
 
+    from houseroom.frontends.arguments import Description, Run, Words
+    from houseroom.frontends.completed import Completed
     from houseroom.policy.decide import Act, Decision
     from houseroom.session.request import Request
 
 _PYTHON = Origin("session", "Python")
-
-
-class Completed(Record):
-    """A command that ended, with the fields of ``subprocess.CompletedProcess``.
-
-    ``returncode`` is the exit status, or minus the signal that killed it. ``kind`` is exited, signalled or timed-out (a
-    limit of the policy; the caller's own ``timeout`` raises). ``stdout`` and ``stderr`` are None unless captured;
-    ``withheld`` names the environment variables that the command did not get.
-    """
-
-    args: tuple[str | bytes, ...]
-    returncode: int
-    kind: str
-    stdout: Any = None
-    stderr: Any = None
-    withheld: tuple[str, ...] = ()
-
-    def check_returncode(self) -> None:
-        """Raise ``subprocess.CalledProcessError`` unless the command exited with 0."""
-        if self.returncode:
-            import subprocess
-
-            raise subprocess.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
 
 
 class Sandbox:
@@ -48,7 +26,8 @@ class Sandbox:
 
     Without a ``policy`` the user's, organisation's and project's files are read as the command line does, with
     ``profile`` chosen and the given paths, hosts and names on top. ``workspace`` defaults to the current directory.
-    ``accept`` names rules of the floor that this host need not enforce.
+    ``accept`` names rules of the floor that this host need not enforce. ``observe`` is off, denials, executions or all: what is noted
+    of each command, for ``Completed.denials``.
     """
 
     def __init__(
@@ -65,8 +44,11 @@ class Sandbox:
         network: str | None = None,
         git: str | None = None,
         accept: Sequence[str] = (),
+        observe: str = "off",
     ):
-        self.policy, self.profile, self.accept = policy, profile, tuple(accept)
+        self.policy, self.profile, self.accept, self.observe = policy, profile, tuple(accept), observe
+        if observe not in ("off", "denials", "executions", "all"):
+            raise ValueError(f"there is no level {observe!r} of observing: off, denials, executions or all")
         self.workspace = None if workspace is None else os.fspath(workspace)
         given = (
             ("files.read", read),
@@ -81,56 +63,17 @@ class Sandbox:
         if policy is not None and (profile or self.rules or self.settings):
             raise TypeError("a policy is complete: give the other arguments without one")
 
-    def run(
-        self,
-        argv: Sequence[str | bytes],
-        *,
-        cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str] | None = None,
-        input: str | bytes | None = None,  # noqa: A002 — the name that subprocess.run has for it
-        stdin: int | IO[Any] | None = None,
-        stdout: int | IO[Any] | None = None,
-        stderr: int | IO[Any] | None = None,
-        capture_output: bool = False,
-        text: bool = False,
-        timeout: float | None = None,
-        check: bool = False,
-    ) -> Completed:
-        """Run one command in a sandbox of its own and wait for it.
+    def run(self, argv: Words, **how: Unpack[Run]) -> Completed:
+        """Run one command in a sandbox of its own: a session of one command, with the arguments of ``Session.run``.
 
-        ``env`` replaces the caller's environment before the policy looks at it; ``timeout`` is in seconds. With the command
-        ends everything that it started.
-
-        Raises PolicyError, CannotEnforce and SetupFailed before anything has started, FileNotFoundError or another OSError
-        for a command that can't be executed, ``subprocess.TimeoutExpired``, and with ``check`` CalledProcessError.
+        With the command ends everything that it started. Raises as ``Session`` and ``Session.run``.
         """
-        if sys.platform != "linux":
-            raise _no_linux()
-        import subprocess
+        if sys.platform == "linux":
+            from houseroom.frontends.session_api import Session
 
-        from houseroom.session import spawned
-
-        if isinstance(argv, (str, bytes)) or not argv:
-            raise TypeError("argv is a list of words, such as ['git', 'status']; there is no shell")
-        words = tuple(os.fspath(word) for word in argv)
-        pipe = subprocess.PIPE if capture_output else None
-        spoken = spawned.run(
-            self._request(words, cwd, env),
-            input=input,
-            stdin=stdin,
-            stdout=pipe if stdout is None else stdout,
-            stderr=pipe if stderr is None else stderr,
-            text=text,
-            timeout=timeout,
-        )
-        outcome = spoken.outcome
-        if outcome.kind == "not-started":
-            raise OSError(outcome.code, os.strerror(outcome.code), os.fsdecode(words[0]))
-        code = -outcome.code if outcome.kind == "signalled" else outcome.exit_code
-        completed = Completed(words, code, outcome.kind, spoken.stdout, spoken.stderr, spoken.withheld)
-        if check:
-            completed.check_returncode()
-        return completed
+            with Session(self) as session:
+                return session.run(argv, **how)
+        raise _no_linux()
 
     def decide(self, act: Act) -> Decision:
         """What the policy says of an act here, without doing it; paths are resolved as the kernel would."""
@@ -146,23 +89,31 @@ class Sandbox:
             act = act.with_(path=os.path.realpath(act.path))
         return decisions.decide(placed, act)
 
-    def _request(self, argv: tuple[str | bytes, ...], cwd: str | os.PathLike[str] | None, env: Mapping[str, str] | None) -> Request:
+    def request(self, environment: dict[bytes, bytes] | None = None) -> Request:
+        """What a keeper of sandboxes is asked for; ``environment`` stands in for this process's."""
         if sys.platform != "linux":
             raise _no_linux()
         from houseroom.session import request, sandbox
 
-        environment = dict(os.environb) if env is None else {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
         return request.Request(
-            argv,
-            os.path.abspath(cwd) if cwd is not None else os.getcwd(),
-            environment,
             sandbox.places(self.workspace),
+            dict(os.environb) if environment is None else environment,
             self.policy,
             self.profile,
             self.rules,
             self.settings,
             self.accept,
+            self.observe,
         )
+
+
+def described(sandbox: Sandbox | Policy | None, description: Description) -> Sandbox:
+    """A sandbox from what a session was given: itself, or its policy, or the arguments for one."""
+    if isinstance(sandbox, Sandbox):
+        if description:
+            raise TypeError("a sandbox is complete: give the other arguments to it")
+        return sandbox
+    return Sandbox(sandbox, **description)
 
 
 def _no_linux() -> CannotEnforce:

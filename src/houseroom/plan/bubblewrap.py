@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # ``--proc`` makes these read-only by itself.
 _COVERED_BY_BWRAP = frozenset({"sys", "sysrq-trigger", "irq", "bus"})
 
-# The steps that init still carries out; the others are bwrap's.
-LEFT_TO_INIT = (plan.Namespaces, plan.Mediate, plan.Lock, plan.Landlock, plan.Seccomp)
+# The steps that init and its supervisor still carry out; the others are bwrap's.
+LEFT_TO_INIT = (plan.Cgroup, plan.Namespaces, plan.Tally, plan.Mediate, plan.Lock, plan.Landlock, plan.Seccomp)
 
 
 _ONLY_ITS_OWN = ("--die-with-parent", "--as-pid-1", "--cap-drop", "ALL")

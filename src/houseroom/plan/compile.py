@@ -7,7 +7,7 @@ specific rule is mounted over a shallower one, which is exactly how ``policy.dec
 from __future__ import annotations
 
 from houseroom.errors import CannotEnforce, PolicyError
-from houseroom.plan import landlock
+from houseroom.plan import landlock, limits
 from houseroom.plan.coverage import cover
 from houseroom.plan.facts import DIRECTORY, LINK, MISSING, Entry
 from houseroom.plan.steps import (
@@ -74,20 +74,24 @@ class Mark(Record):
         return join(self.parts)
 
 
-def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "") -> Plan:
+def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "", observe: str = "off") -> Plan:
     """The plan for one policy on one host.
 
-    ``rung`` forces a rung of the ladder; otherwise the highest that this host allows. Raises CannotEnforce where no
-    rung holds, PolicyError where a writable path does not exist. The floor is checked by ``coverage.require``.
+    ``rung`` forces a rung of the ladder; otherwise the highest that this host allows. ``observe`` is a level of
+    ``plan.seccomp``; where init can't listen nothing is observed. Raises CannotEnforce where no rung holds, PolicyError where a
+    writable path does not exist. The floor is checked by ``coverage.require``.
     """
     rung = choose_rung(facts.host, rung)
     marks = find_marks(placed, facts)
     network = placed.policy.setting("network.reach")
     closed_network = network is None or network.value != "open"
+    mounts = _mounts(placed, facts, marks) if rung != LANDLOCK else []
     steps = (
+        *limits.group(placed.policy, facts.host),
         *_surroundings(placed, facts.host, rung, network=closed_network),
-        *(_mounts(placed, facts, marks) if rung != LANDLOCK else ()),
-        *_locks(placed, facts, marks, rung, network=closed_network),
+        *mounts,
+        *limits.tally(placed.policy, facts.host, _areas(mounts, rung)),
+        *_locks(placed, facts, marks, rung, network=closed_network, observe=observe),
     )
     return Plan(rung, steps, cover(placed, facts, rung, steps))
 
@@ -191,7 +195,8 @@ def _mounts(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...]) -> list
     empty_root = placed.access(())[0] == HIDE
     made: dict[tuple[str, ...], Step] = {}
     hollow = {mark.parts[:depth] for mark in marks for depth in range(len(mark.parts))}
-    for mark in marks:
+    # At one depth none is above another. Masks come last there: to clone a place costs the more, the more is mounted around it.
+    for mark in sorted(marks, key=lambda mark: (len(mark.parts), mark.access == HIDE)):
         above = next((made[mark.parts[:depth]] for depth in range(len(mark.parts) - 1, 0, -1) if mark.parts[:depth] in made), None)
         covered = empty_root if above is None else isinstance(above, (Mask, Private, Scratch))
         step = _mount(mark, covered=covered, hollow=mark.parts in hollow, layers=not facts.host.overlay)
@@ -202,6 +207,13 @@ def _mounts(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...]) -> list
         steps.append(Mask(WSL_SOCKETS, "dir", "Windows programs, which nothing here could stop, are started through it"))
     steps += (Mask(path, "file", "a FIFO of the host: a reader outside would hear what is written into it") for path in facts.tree.fifos)
     return steps
+
+
+def _areas(mounts: list[Step], rung: str) -> tuple[str, ...]:
+    """Where what is private lies in memory: all on one file system, /dev too, but bubblewrap makes one of each."""
+    if rung == BUBBLEWRAP:
+        return ("/dev", *(step.path for step in mounts if isinstance(step, (Private, Scratch))))
+    return ("/dev",) if rung == NAMESPACES else ()
 
 
 def _mount(mark: Mark, *, covered: bool, hollow: bool, layers: bool) -> Step | None:
@@ -236,7 +248,7 @@ def _private_mode(path: str) -> int:
     return 0o700 if path.startswith("/run/user/") else 0o755
 
 
-def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: str, *, network: bool) -> list[Step]:
+def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: str, *, network: bool, observe: str) -> list[Step]:
     """What restricts the command itself, in the order in which the kernel wants it."""
     host = facts.host
     roots = tuple(mark.path for mark in marks if mark.access == WRITE and mark.entry.kind == DIRECTORY)
@@ -245,8 +257,9 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
     steps: list[Step] = []
     if mediated:
         never = tuple((f"{root.rstrip('/')}/{NEVER_CREATED}", PROTECT) for root in roots)
-        pinned = {mark.path for mark in marks if mark.access == PROTECT or (mark.access == HIDE and _below(mark.path, roots))}
-        pinned |= {text for stratum in rules for text, access in stratum if access in (PROTECT, HIDE) and not is_glob(text)}
+        # The texts of the rules first: a path that is the same object in several lists is packed, sent and unpacked once.
+        pinned = {text for stratum in rules for text, access in stratum if access in (PROTECT, HIDE) and not is_glob(text)}
+        pinned |= {mark.path for mark in marks if mark.access == PROTECT or (mark.access == HIDE and _below(mark.path, roots))}
         sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
         why = "protected names can't come into being; sockets made outside can't be reached"
         steps.append(Mediate(roots, (*_of_new_names(placed, rules, roots), never), tuple(sorted(pinned)), sockets, why))
@@ -254,7 +267,7 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
         hidden = facts.tree.watched
         why = "a hidden file that the host replaces or creates meanwhile is masked again"
         steps.append(Watch(tuple(root for root in roots if root != "/"), rules, hidden, facts.tree.secrets, why))
-    steps.append(Lock(_rlimits(placed), "no capabilities, no way to regain any, limits of the policy"))
+    steps.append(Lock(limits.rlimits(placed.policy, host), "no capabilities, no way to regain any, limits of the policy"))
     if host.landlock_abi:
         allowed = _landlock_rules(marks, rung, readable=placed.access(())[0] != HIDE, mediated=mediated)
         unconfined = rung != LANDLOCK or not network
@@ -263,7 +276,8 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
         steps.append(Landlock(allowed, handled, host.landlock_abi, unconfined, why))
     reach = "none" if network else "open"
     filtered = "refused" if rung == LANDLOCK and network else reach
-    steps.append(Seccomp("command", filtered, mediated, "system calls that reach round the other walls are refused"))
+    noted = observe if mediated else "off"
+    steps.append(Seccomp("command", filtered, mediated, "system calls that reach round the other walls are refused", noted))
     steps.append(Seccomp("init", filtered, mediated=False, why="init itself needs few calls once the command runs"))
     return steps
 
@@ -285,17 +299,9 @@ def _of_new_names(placed: PlacedPolicy, rules: tuple[NodeRules, ...], roots: tup
     for stratum, ordered in zip(placed.strata, rules):
         silent = "files.write" not in stratum.stratum.closed
         kept = [(text, access) for text, access in ordered if not (silent and access == READ)]
-        out.append(tuple((text, PROTECT if refused(text, access) else access) for text, access in kept))
+        there = tuple((text, PROTECT if refused(text, access) else access) for text, access in kept)
+        out.append(ordered if there == ordered else there)
     return tuple(out)
-
-
-def _rlimits(placed: PlacedPolicy) -> dict[str, int]:
-    out = {}
-    for name in ("processes", "open_files", "file_size", "cpu"):
-        setting = placed.policy.setting(f"limits.{name}")
-        if setting is not None:
-            out[name] = int(setting.value)  # type: ignore[call-overload]
-    return out
 
 
 def _landlock_rules(marks: tuple[Mark, ...], rung: str, *, readable: bool, mediated: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:

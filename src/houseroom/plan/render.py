@@ -19,9 +19,9 @@ _SURROUNDINGS = "surroundings"
 _FILES = "files, each over those above it"
 _LOCKS = "locks on the command, and what init does for it"
 _GROUPS: dict[type[plan.Step], str] = {
-    **dict.fromkeys((plan.Namespaces, plan.Root, plan.Area, plan.Loopback, plan.Devices, plan.Proc), _SURROUNDINGS),
+    **dict.fromkeys((plan.Cgroup, plan.Namespaces, plan.Root, plan.Area, plan.Loopback, plan.Devices, plan.Proc), _SURROUNDINGS),
     **dict.fromkeys((plan.Private, plan.Scratch, plan.Bind, plan.Mask), _FILES),
-    **dict.fromkeys((plan.Mediate, plan.Watch, plan.Lock, plan.Landlock, plan.Seccomp), _LOCKS),
+    **dict.fromkeys((plan.Tally, plan.Mediate, plan.Watch, plan.Lock, plan.Landlock, plan.Seccomp), _LOCKS),
 }
 _SETS = {landlock.READ: "read", landlock.WRITE_IN_PLACE: "write in place", landlock.FULL: "full"}
 _WIDEST_OBJECT = 44  # a longer path pushes its own reason aside, not everybody's
@@ -54,6 +54,8 @@ def as_text(made: plan.Plan) -> str:
 def line_of(step: plan.Step) -> Line:
     """One step in words. Raises TypeError for a step that has none, so that none can be forgotten."""
     match step:
+        case plan.Cgroup(memory, processes, why):
+            return Line("group", "", "memory and processes of all", why, _ceilings(memory, processes))
         case plan.Namespaces(network, pid, why):
             new = ("user", "mount", "ipc", "uts", "cgroup", *(("pid",) if pid else ()), *(("network",) if network else ()))
             shared = _given(("host's network", not network), ("host's pids", not pid))
@@ -77,13 +79,15 @@ def line_of(step: plan.Step) -> Line:
             return Line("bind", _given(("write" if write else "read", True), ("link", link), ("covered", covered)), spell(path), why)
         case plan.Mask(path, kind, why, _rule, hollow):
             return Line("mask", _given((kind, True), ("hollow", hollow)), spell(path), why)
-        case plan.Mediate() | plan.Watch() | plan.Lock() | plan.Landlock() | plan.Seccomp():
+        case plan.Tally() | plan.Mediate() | plan.Watch() | plan.Lock() | plan.Landlock() | plan.Seccomp():
             return _lock(step)
     raise TypeError(f"no words for {step!r}")
 
 
-def _lock(step: plan.Mediate | plan.Watch | plan.Lock | plan.Landlock | plan.Seccomp) -> Line:
+def _lock(step: plan.Tally | plan.Mediate | plan.Watch | plan.Lock | plan.Landlock | plan.Seccomp) -> Line:
     match step:
+        case plan.Tally(memory, processes, areas, why):
+            return Line("tally", "", "memory and processes of all", why, (*_ceilings(memory, processes), *_items("with", areas)))
         case plan.Mediate(roots, rules, pinned, sockets, why):
             lists = (*_items("below", roots), *_voices(rules), *_items("pin", pinned), *_items("socket", sockets))
             return Line("mediate", "", "new names, connections", why, lists)
@@ -101,8 +105,13 @@ def _lock(step: plan.Mediate | plan.Watch | plan.Lock | plan.Landlock | plan.Sec
                 why,
                 (*_items("govern", handled), *_allowed(rules)),
             )
-        case plan.Seccomp(program, network, mediated, why):
-            return Line("seccomp", _given((f"network {network}", True), ("mediated", mediated)), f"filter of {program}", why)
+        case plan.Seccomp(program, network, mediated, why, observe):
+            flags = _given((f"network {network}", True), ("mediated", mediated), (f"observed: {observe}", observe != "off"))
+            return Line("seccomp", flags, f"filter of {program}", why)
+
+
+def _ceilings(memory: int, processes: int) -> tuple[tuple[str, str], ...]:
+    return tuple(("at most", text) for text, given in ((f"{memory} bytes", memory), (f"{processes} processes", processes)) if given)
 
 
 def _voices(rules: Sequence[Sequence[tuple[str, str]]]) -> tuple[tuple[str, str], ...]:

@@ -40,11 +40,17 @@ EPROTONOSUPPORT, ESOCKTNOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT = 93, 94, 95, 97
 
 NOTIFY = -1  # ask init: seccomp user notification
 
+# What init takes note of: nothing; attempts to write and to connect that are refused; programs that start; all that is opened.
+# Each level holds the one before it. What they cost: docs/observe.md.
+OFF, DENIALS, EXECUTIONS, ALL = "off", "denials", "executions", "all"
+LEVELS = (OFF, DENIALS, EXECUTIONS, ALL)
+
 RET_KILL_PROCESS, RET_ERRNO, RET_USER_NOTIF, RET_ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FFF0000
 
 INT, POINTER = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 ALWAYS: tuple[Condition, ...] = ()
-_O_CREAT = 0o100  # the same on both machines; O_TMPFILE, which makes no name, doesn't contain it
+# The same on both machines. O_TMPFILE, which makes no name, doesn't contain O_CREAT.
+_O_CREAT, _O_TRUNC, _O_APPEND, _O_ACCMODE = 0o100, 0o1000, 0o2000, 0o3
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _DGRAM, _RAW, _SEQPACKET = 1, 2, 3, 5
 _NEW_NAMESPACE = 0x7E020000  # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
@@ -167,6 +173,38 @@ NOTIFIED: tuple[Row, ...] = (  # carried out by init on the caller's behalf
     ("sendto", ((4, POINTER, False, (0,)),), NOTIFY, "an address reaches a socket without connect"),
 )
 
+# What follows init notes and lets continue: what may be done is decided by other walls.
+OBSERVED_WRITING: tuple[Row, ...] = (  # added at the level "denials"; most of what writes is mediated anyway
+    ("open", ((1, _O_TRUNC | _O_APPEND, False, (0,)),), NOTIFY, "writes a file that exists, as cp does"),
+    ("openat", ((2, _O_TRUNC | _O_APPEND, False, (0,)),), NOTIFY, "writes a file that exists, as cp does"),
+    ("truncate", ALWAYS, NOTIFY, "cuts a file"),
+    ("unlink", ALWAYS, NOTIFY, "removes a file"),
+    ("unlinkat", ALWAYS, NOTIFY, "removes a file or a directory"),
+    ("rmdir", ALWAYS, NOTIFY, "removes a directory"),
+    ("chmod", ALWAYS, NOTIFY, "changes a file's mode"),
+    ("fchmodat", ALWAYS, NOTIFY, "changes a file's mode"),
+    ("fchmodat2", ALWAYS, NOTIFY, "changes a file's mode"),
+    ("chown", ALWAYS, NOTIFY, "changes a file's owner"),
+    ("lchown", ALWAYS, NOTIFY, "changes a file's owner"),
+    ("fchownat", ALWAYS, NOTIFY, "changes a file's owner"),
+    ("utimes", ALWAYS, NOTIFY, "changes a file's times"),
+    ("utimensat", ((1, POINTER, False, (0,)),), NOTIFY, "changes a file's times; without a path it is about an open one"),
+    ("setxattr", ALWAYS, NOTIFY, "changes a file's attributes"),
+    ("lsetxattr", ALWAYS, NOTIFY, "changes a file's attributes"),
+)
+
+OBSERVED_EXECUTIONS: tuple[Row, ...] = (  # added at the level "executions"; each costs a new process a tenth of its start
+    ("execve", ALWAYS, NOTIFY, "starts a program"),
+    ("execveat", ALWAYS, NOTIFY, "starts a program"),
+    ("open", ((1, _O_ACCMODE, False, (0,)),), NOTIFY, "may change a file in place; most are /dev/null, for a process that starts"),
+    ("openat", ((2, _O_ACCMODE, False, (0,)),), NOTIFY, "may change a file in place; most are /dev/null, for a process that starts"),
+)
+
+OBSERVED_READING: tuple[Row, ...] = (  # added at the level "all"
+    ("open", ALWAYS, NOTIFY, "reads a file or a directory"),
+    ("openat", ALWAYS, NOTIFY, "reads a file or a directory"),
+)
+
 _FAMILY_REASON = "rare families are rarely tested kernel code; AF_VSOCK and AF_ALG know no network namespace, AF_PACKET and AF_XDP no ports"
 _TYPE_REASON = "only TCP, UDP and raw (which the kernel refuses itself): no SCTP, DCCP, nor packet sockets under their old name"
 _PROTOCOL_REASON = "only TCP, UDP and ICMP: MPTCP goes round port rules, and SMC, SCTP, UDP-Lite and L2TP load kernel modules"
@@ -196,22 +234,37 @@ def sockets(program: str, network: str) -> tuple[Row, ...]:
     )
 
 
-def table(program: str, *, mediated: bool, network: str) -> tuple[Row, ...]:
-    """All rows of a program in the order in which they are looked at. Raises ``ValueError`` for an unknown program or network."""
+def observed(level: str) -> tuple[Row, ...]:
+    """Rows for what init only takes note of. Raises ``ValueError`` for an unknown level."""
+    if level not in LEVELS:
+        raise ValueError(f"there is no level {level!r} of observing")
+    added = ((), OBSERVED_WRITING, OBSERVED_EXECUTIONS, OBSERVED_READING)
+    return tuple(row for rows in added[: LEVELS.index(level) + 1] for row in rows)
+
+
+def table(program: str, *, mediated: bool, network: str, observe: str = OFF) -> tuple[Row, ...]:
+    """All rows of a program in the order in which they are looked at.
+
+    Raises ``ValueError`` for an unknown program, network or level, and for observing where nobody listens.
+    """
     if program not in PROGRAMS or network not in NETWORKS:
         raise ValueError(f"there is no filter {program!r} with network {network!r}")
+    notes = observed(observe)
+    if notes and (program != COMMAND or not mediated):
+        raise ValueError("only a command's calls are observed, and only where init listens to them")
     if program == INIT:
         return (*NEVER, *INIT_ONLY, *sockets(program, network))
-    return (*NEVER, *COMMAND_ONLY, *(NOTIFIED if mediated else ()), *sockets(program, network))
+    return (*NEVER, *COMMAND_ONLY, *(NOTIFIED if mediated else ()), *notes, *sockets(program, network))
 
 
-def assemble(program: str, machine: str, *, mediated: bool, network: str) -> bytes:
+def assemble(program: str, machine: str, *, mediated: bool, network: str, observe: str = OFF) -> bytes:
     """The filter as an array of ``struct sock_filter``, 8 bytes each. About 0.3 ms.
 
     ``program``: "command" or "init"; ``machine``: as uname(2) says; ``mediated``: NOTIFIED calls go to the listener instead of
-    being allowed; ``network``: "none", "open" or "refused". Raises ``ValueError`` or ``KeyError`` for other words.
+    being allowed; ``network``: "none", "open" or "refused"; ``observe``: one of ``LEVELS``. Raises ``ValueError`` or ``KeyError``
+    for other words.
     """
-    return translate(table(program, mediated=mediated, network=network), machine)
+    return translate(table(program, mediated=mediated, network=network, observe=observe), machine)
 
 
 def translate(rows_in_order: Iterable[Row], machine: str) -> bytes:

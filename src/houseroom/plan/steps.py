@@ -13,6 +13,14 @@ class Step(Record):
     """One thing to do. ``why`` is the reason shown to a person; ``rule`` the policy rule it enforces, if one."""
 
 
+class Cgroup(Step):
+    """A control group of the sandbox's own that init is put into before it begins. Bytes and a number; 0: not limited by it."""
+
+    memory: int
+    processes: int
+    why: str
+
+
 class Namespaces(Step):
     """clone(2) with new namespaces; uid and gid map to themselves.
 
@@ -80,7 +88,7 @@ class Mask(Step):
     hollow: bool = False
 
 
-class Siblings(Record):
+class Siblings(Step):
     """How many masks and read-only binds of names in one directory travel to init: in no plan, made by ``siblings.gather``.
 
     ``files`` and ``directories`` are names to mask, ``kept`` names to bind read-only. None is hollow, a link or covered.
@@ -113,6 +121,19 @@ class Loopback(Step):
     why: str
 
 
+class Tally(Step):
+    """init adds up what all processes hold, and how many they are. Over ``memory`` bytes it ends the largest, over so many
+    ``processes`` all; 0: not limited by it.
+
+    ``areas``: directories on file systems that live in memory and are the sandbox's own.
+    """
+
+    memory: int
+    processes: int
+    areas: tuple[str, ...]
+    why: str
+
+
 class Lock(Step):
     """Per-process locks in their order: rlimits, capabilities, securebits, no_new_privs."""
 
@@ -134,12 +155,16 @@ class Landlock(Step):
 
 
 class Seccomp(Step):
-    """A filter program assembled by ``plan.seccomp``. ``mediated`` calls are carried out by init on the caller's behalf."""
+    """A filter program assembled by ``plan.seccomp``. ``mediated`` calls are carried out by init on the caller's behalf.
+
+    ``observe``: what init takes note of besides, and lets continue.
+    """
 
     program: str  # command | init
     network: str  # none | open | refused
     mediated: bool
     why: str
+    observe: str = "off"  # off | denials | executions | all
 
 
 class Mediate(Step):

@@ -60,6 +60,14 @@ def find_places(text: str) -> TomlPlaces:
     return scanner.found
 
 
+def end_of_value(text: str, offset: int) -> int:
+    """The offset behind the value that begins at an offset. Behind a bare word that may be blanks."""
+    scanner = _Scanner(text)
+    scanner.at = offset
+    scanner.value(())
+    return scanner.at
+
+
 class _Scanner:
     def __init__(self, text: str):
         self.text, self.at, self.found = text, 0, TomlPlaces(text)

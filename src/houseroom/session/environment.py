@@ -14,40 +14,78 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from houseroom.policy.decide import PlacedPolicy
+    from houseroom.policy.model import Stratum
+
+    Patterns = tuple[tuple[str, str], ...]
 
 WITHHELD, BY_VALUE, PASSED = 0, 1, 2
+_TMP = ("TMPDIR", "TEMP", "TMP")
+_PASS, _WITHHOLD = "environment.pass", "environment.withhold"
 
 
 class Choice(Record):
     """What the policy says of variables. ``names``: withheld, passed on purpose, or passed unless the value is a secret.
 
     ``tmp`` is the private temporary directory, "" where the host's is used; ``redirects`` point tools whose cache does
-    not exist to a directory in it.
+    not exist to a directory in it. ``rules`` are the policy's on variables, for names that turn up later: for each stratum
+    what it passes and what it withholds, each a pattern and its layer.
     """
 
     names: dict[str, int]
     tmp: str = ""
     redirects: tuple[tuple[str, str], ...] = ()
+    rules: tuple[tuple[Patterns, Patterns], ...] = ()
+
+    def knowing(self, names: Iterable[str]) -> Choice:
+        """The same choice with the policy's word on these names too."""
+        unknown = [name for name in names if name not in self.names]
+        return self.with_(names=self.names | _verdicts(_placed(self.rules), unknown)) if unknown else self
+
+    def moved(self, tmp: str) -> Choice:
+        """The same choice where the sandbox's own temporary directory turned out to be another one."""
+        redirects = [(name, tmp + path[len(self.tmp) :]) for name, path in self.redirects]
+        return self.with_(tmp=tmp, redirects=(*redirects, *((name, tmp) for name in _TMP)))
 
 
 def choose(placed: PlacedPolicy, names: Iterable[str]) -> Choice:
     """The policy's word on these names."""
     from houseroom.policy import caches
-    from houseroom.policy.decide import Allow, Variable, decide
     from houseroom.policy.model import PRIVATE
     from houseroom.policy.pattern import components
 
-    verdicts = {}
-    for name in names:
-        decision = decide(placed, Variable(name))
-        verdicts[name] = WITHHELD if not isinstance(decision, Allow) else PASSED if decision.why.rule else BY_VALUE
+    verdicts = _verdicts(placed, names)
+    rules = tuple((_patterns(stratum, _PASS), _patterns(stratum, _WITHHOLD)) for stratum in placed.policy.strata)
     home, tmp = placed.places.home, placed.places.tmp
     private = tmp if placed.access(components(tmp))[0] == PRIVATE else ""
     redirects = []
     for path, variable, _reason in caches.CACHES if private else ():
         if variable and not os.path.isdir(home + path[1:]):
             redirects.append((variable, f"{tmp}/{path.rpartition('/')[2].lstrip('.')}"))
-    return Choice(verdicts, private, tuple(redirects))
+    return Choice(verdicts, private, tuple(redirects), rules)
+
+
+def _patterns(stratum: Stratum, key: str) -> Patterns:
+    return tuple((rule.subject, rule.origin.layer) for rule in stratum.under(key))
+
+
+def _verdicts(placed: PlacedPolicy, names: Iterable[str]) -> dict[str, int]:
+    from houseroom.policy.decide import Allow, Variable, decide
+
+    verdicts = {}
+    for name in names:
+        decision = decide(placed, Variable(name))
+        verdicts[name] = WITHHELD if not isinstance(decision, Allow) else PASSED if decision.why.rule else BY_VALUE
+    return verdicts
+
+
+def _placed(rules: tuple[tuple[Patterns, Patterns], ...]) -> PlacedPolicy:
+    """A policy of nothing but rules on variables: they lie at no place."""
+    from houseroom.policy.decide import PlacedPolicy
+    from houseroom.policy.model import Origin, Places, Policy, Rule, Stratum
+
+    keys = (_PASS, _WITHHOLD)
+    strata = [[Rule(key, subject, Origin(layer, "")) for key, kind in zip(keys, each) for subject, layer in kind] for each in rules]
+    return PlacedPolicy(Policy("", tuple(Stratum("", tuple(rules)) for rules in strata)), Places("/", "/"))
 
 
 def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes], tuple[str, ...]]:
@@ -66,7 +104,7 @@ def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, b
         else:
             withheld.append(name)
     if choice.tmp:
-        for raw_name in (b"TMPDIR", b"TEMP", b"TMP"):
+        for raw_name in map(os.fsencode, _TMP):
             if raw_name in given:
                 given[raw_name] = os.fsencode(choice.tmp)
     for name, path in choice.redirects:

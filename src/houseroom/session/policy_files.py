@@ -80,6 +80,14 @@ def read_project(places: Places) -> str | None:
     return _read(_shelves(places, SYSTEM)[2], "policy.toml")
 
 
+def read_own(places: Places, profile: str = "") -> tuple[str, str | None]:
+    """Where the user's own policy or profile is, and its text, None where there is none yet. Raises PolicyError."""
+    shelf = _shelves(places, SYSTEM)[1]
+    shelf = shelf.with_(path=f"{shelf.path}/profiles") if profile else shelf
+    name = f"{profile or 'policy'}.toml"
+    return f"{shelf.path}/{name}", _read(shelf, name)
+
+
 def _shelves(places: Places, system: str) -> tuple[_Shelf, _Shelf, _Shelf]:
     config = f"{places.home.rstrip('/')}/.config/houseroom"
     return (

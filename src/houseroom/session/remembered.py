@@ -1,7 +1,7 @@
 """Plans that were made before, kept so that the same question need not be decided twice.
 
 ``compile_plan`` is a pure function of the policy and the facts. So what it said is true again when both are the same: the
-policy's files (by inode, size, times, owner and mode), the command line, the version of our own code, and every fact of
+policy's files (by inode, size, times, owner and mode), the command line, each module of ours that took part, and every fact of
 the host, which is asked anew at each start. Reading the policy and deciding cost more than building the sandbox; asking costs
 a millisecond.
 
@@ -19,8 +19,8 @@ import marshal
 import os
 from stat import S_ISREG
 
+from houseroom import bundle
 from houseroom.errors import SetupFailed
-from houseroom.plan.questions import Questions
 from houseroom.policy.record import Record
 from houseroom.session.environment import Choice
 
@@ -29,26 +29,38 @@ if TYPE_CHECKING:
     from typing import Any
 
     from houseroom.plan.facts import Facts
+    from houseroom.plan.questions import Questions
     from houseroom.policy.model import Places
 
 STATE = ".local/state/houseroom"
 _MOST, _LARGEST = 64, 16 << 20  # files kept; bytes of one
-_CODE = os.path.dirname(os.path.dirname(__file__))
-_RINGS = ("policy", "plan", "enforce/linux", "session")
 
 
 class Memory(Record):
-    """What one wish came to: the questions to ask the host again, its answers then, and the packed plan made of them."""
+    """What one wish came to: the packed plan, and what it was made of: ``asked`` is the questions to ask the host again and its answers.
 
-    seconds: float | None
-    questions: Questions
+    That stays marshalled until init has the plan and is at work.
+    """
+
+    limits: dict[str, float]
     choice: Choice
-    facts: tuple[object, ...]
     packed: dict[str, object]
+    asked: bytes
+    ceilings: dict[str, tuple[float, str, str]] = {}
+
+    def expected(self) -> tuple[Questions, tuple[object, ...]] | None:
+        """The questions, and the answers as ``plain_facts`` spells them; None for what is not of that form."""
+        from houseroom.plan.questions import Questions
+
+        try:
+            questions, facts = marshal.loads(self.asked)
+            return Questions(*questions), facts
+        except (ValueError, EOFError, TypeError):
+            return None
 
 
 def key(places: Places, wish: tuple[object, ...]) -> tuple[object, ...]:
-    """All that a plan depends on besides the host's facts, as plain values. ``wish`` is what the caller asked for."""
+    """All that a plan depends on besides the host's facts and our own code, as plain values. ``wish`` is what the caller asked for."""
     config, system = f"{places.home}/.config/houseroom", "/etc/houseroom"
     files = [f"{places.workspace}/.houseroom/policy.toml", f"{places.home}/{STATE}/trust.json"]
     for directory in (config, system):
@@ -58,7 +70,7 @@ def key(places: Places, wish: tuple[object, ...]) -> tuple[object, ...]:
         except OSError:
             continue
     directories = (f"{places.workspace}/.houseroom", config, system)
-    return (places.values(), wish, tuple(map(_stamp, (*files, *directories))), _code_stamp())
+    return (bundle.PACKAGE, places.values(), wish, tuple(map(_stamp, (*files, *directories))))
 
 
 def recall(places: Places, wanted: tuple[object, ...]) -> Memory | None:
@@ -71,9 +83,9 @@ def recall(places: Places, wanted: tuple[object, ...]) -> Memory | None:
         status = os.fstat(fd)
         if not S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077 or status.st_size > _LARGEST:
             return None
-        with open(fd, "rb", closefd=False) as file:
-            known, seconds, questions, choice, facts, packed = marshal.loads(file.read())
-        return Memory(seconds, Questions(*questions), Choice(*choice), facts, packed) if known == wanted else None
+        known, code, limits, ceilings, choice, packed, asked = marshal.loads(os.read(fd, status.st_size))
+        fits = known == wanted and bundle.unchanged(code)
+        return Memory(limits, Choice(*choice), packed, asked, ceilings) if fits else None
     except (OSError, ValueError, EOFError, TypeError):
         return None
     finally:
@@ -84,7 +96,7 @@ def remember(places: Places, wanted: tuple[object, ...], memory: Memory) -> None
     """Keep a plan. A host on which we can keep nothing is only slower."""
     from houseroom.session.private_directory import open_private
 
-    kept: tuple[Any, ...] = (wanted, memory.seconds, memory.questions.values(), memory.choice.values(), memory.facts, memory.packed)
+    kept: tuple[Any, ...] = (wanted, bundle.used(), memory.limits, memory.ceilings, memory.choice.values(), memory.packed, memory.asked)
     data = marshal.dumps(kept)
     path = _path(places, wanted)
     try:
@@ -104,14 +116,18 @@ def remember(places: Places, wanted: tuple[object, ...], memory: Memory) -> None
         os.close(directory)
 
 
-def plain_facts(facts: Facts) -> tuple[object, ...]:
-    """Facts as plain values that compare equal exactly when they are the same."""
-    tree = facts.tree
-    named = {path: entry.values() for path, entry in tree.named.items()}
-    found = sorted(entry.values() for entry in tree.found)
-    aliases = {parts: tuple(sorted(others)) for parts, others in tree.aliases.items()}
-    paths = (sorted(each) for each in (tree.watched, tree.fifos, tree.gitfiles, tree.incomplete))
-    return (facts.host.values(), named, found, *paths, sorted(tree.secrets), aliases)
+def asked(questions: Questions, facts: Facts) -> bytes:
+    """Questions and answers as a memory keeps them. A path in both is one object, and so is kept and read once."""
+    host, (named, *rest) = plain_facts(facts)
+    texts = {text: text for stratum in questions.rules for text, _access in stratum}
+    return marshal.dumps((questions.values(), (host, ({texts.get(path, path): found for path, found in named.items()}, *rest))))
+
+
+def plain_facts(facts: Facts) -> tuple[Any, tuple[Any, ...]]:
+    """Facts as plain values that compare equal exactly when they are the same: the host's, and the tree's as ``scan.plain`` has them."""
+    from houseroom.enforce.linux import scan
+
+    return (facts.host.values(), scan.plain(facts.tree))
 
 
 def _forget_oldest(directory: int) -> None:
@@ -123,9 +139,8 @@ def _forget_oldest(directory: int) -> None:
 
 def _path(places: Places, wanted: tuple[object, ...]) -> str:
     """Where a key's memory is. The key itself is in the file and compared: the name need only spread, and always be the same."""
-    from binascii import crc32
-
-    return f"{places.home.rstrip('/')}/{STATE}/plans/{crc32(repr(wanted).encode('utf-8', 'backslashreplace')):08x}"
+    name = bundle.hashed(repr(wanted).encode("utf-8", "backslashreplace")).hex()
+    return f"{places.home.rstrip('/')}/{STATE}/plans/{name}"
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:
@@ -134,14 +149,3 @@ def _stamp(path: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _code_stamp() -> tuple[int, int]:
-    """Changes with our own code: number of its files and the latest change."""
-    count = latest = 0
-    for ring in _RINGS:
-        with os.scandir(f"{_CODE}/{ring}") as entries:
-            for entry in entries:
-                if entry.name.endswith(".py"):
-                    count, latest = count + 1, max(latest, entry.stat().st_mtime_ns)
-    return count, latest

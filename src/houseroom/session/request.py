@@ -1,60 +1,71 @@
-"""A request to run one command, as plain values: from the Python API to a supervisor process of its own.
+"""What an application asks its keeper for, and what that answers, as plain values.
 
-A program that uses the API may be large and threaded, and such a process must not fork (KERNEL: locks held by other threads
-stay held for ever). So a small interpreter is spawned for it, which reads the request and does what the command line does.
+Both are our own code, one interpreter each, on an inherited socket, and speak in marshalled plain values (``marshal`` is built
+in and costs nothing at start-up).
 """
 
 from __future__ import annotations
 
 import marshal
-import os
 
+from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
 from houseroom.policy.model import Origin, Places, Policy, Rule, Setting, Stratum
 from houseroom.policy.record import Record
+from houseroom.session.environment import Choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LONGEST = 64 << 20
-
 
 class Request(Record):
-    """``policy`` None means: read the policy files, with ``profile`` and ``rules`` on top as the command line does."""
+    """A sandbox. ``policy`` None means: read the policy files, with ``profile`` and ``rules`` on top as the command line does.
 
-    argv: tuple[str | bytes, ...]
-    cwd: str
-    environment: dict[bytes, bytes]
+    ``environment`` is the caller's, of which commands get what the policy lets through.
+    """
+
     places: Places
+    environment: dict[bytes, bytes]
     policy: Policy | None = None
     profile: str | None = None
     rules: tuple[Rule, ...] = ()
     settings: dict[str, Setting] = {}
     accept: tuple[str, ...] = ()
-    time: float | None = None
+    observe: str = "off"
+
+
+class Built(Record):
+    """A sandbox that stands: what its commands get, and how long it and they may take.
+
+    ``limits`` has ``limits.time`` and ``session.expires`` in seconds where the policy gives them. ``own_mounts``: a file
+    given for reading can be made read-only.
+    """
+
+    environment: dict[bytes, bytes]
+    withheld: tuple[str, ...]
+    choice: Choice
+    limits: dict[str, float]
+    own_mounts: bool
 
 
 def dump(request: Request) -> bytes:
-    """A request as bytes for ``read``."""
+    """A request as bytes for ``load``."""
     plain = {
-        "argv": request.argv,
-        "cwd": request.cwd,
-        "environment": request.environment,
         "places": request.places.values(),
+        "environment": request.environment,
         "policy": None if request.policy is None else _from_policy(request.policy),
         "profile": request.profile,
         "rules": [_from_rule(rule) for rule in request.rules],
         "settings": {key: _from_setting(setting) for key, setting in request.settings.items()},
         "accept": request.accept,
-        "time": request.time,
+        "observe": request.observe,
     }
     return marshal.dumps(plain)
 
 
-def read(fd: int) -> Request:
-    """Read a request to its end. Raises ValueError or EOFError for what is none."""
-    with open(fd, "rb") as pipe:
-        plain: dict[str, Any] = marshal.loads(pipe.read(LONGEST))
+def load(data: bytes) -> Request:
+    """The request again. Raises ValueError, EOFError or TypeError for what is none."""
+    plain: dict[str, Any] = marshal.loads(data)
     policy = plain["policy"]
     return Request(
         **{
@@ -67,18 +78,42 @@ def read(fd: int) -> Request:
     )
 
 
-def write_answer(fd: int, answer: tuple[Any, ...]) -> None:
-    """The supervisor's last word: an outcome's or an error's parts."""
-    os.write(fd, marshal.dumps(answer))
+def dump_answer(answer: Built | Exception) -> bytes:
+    """What a request came to, as bytes for ``load_answer``. An error that is nobody's but ours goes with its traceback."""
+    match answer:
+        case Built():
+            return marshal.dumps(("built", answer.with_(choice=answer.choice.values()).values()))
+        case PolicyError():
+            return marshal.dumps(("policy", (answer.message, answer.file, answer.line, answer.column, answer.text, answer.hint)))
+        case CannotEnforce():
+            return marshal.dumps(("cannot", (answer.missing, answer.reason, answer.hint)))
+        case SetupFailed():
+            return marshal.dumps(("setup", (answer.doing, answer.subject, answer.errno or 0, answer.strerror or "", answer.hint)))
+    from traceback import format_exception
+
+    return marshal.dumps(("ours", ("".join(format_exception(answer)),)))
 
 
-def read_answer(data: bytes) -> tuple[Any, ...]:
-    """What ``write_answer`` wrote; ``()`` where the supervisor died without a word."""
+def load_answer(data: bytes) -> Built:
+    """The answer again. Raises the error that it tells, and SetupFailed for no answer: the keeper has died over it."""
     try:
-        answer = marshal.loads(data)
+        kind, parts = marshal.loads(data)
     except (EOFError, ValueError, TypeError):
-        return ()
-    return answer if isinstance(answer, tuple) else ()
+        kind, parts = "", ()
+    match kind:
+        case "built":
+            environment, withheld, choice, limits, own_mounts = parts
+            return Built(environment, withheld, Choice(*choice), limits, own_mounts)
+        case "policy":
+            message, file, line, column, text, hint = parts
+            raise PolicyError(message, file=file, line=line, column=column, text=text, hint=hint)
+        case "cannot":
+            raise CannotEnforce(*parts)
+        case "setup":
+            raise SetupFailed(*parts)
+        case "ours":
+            raise RuntimeError(f"the keeper of sandboxes failed:\n{parts[0]}")
+    raise SetupFailed("build", "a sandbox", 0, "the keeper of sandboxes ended without a word", "Run `houseroom doctor`.")
 
 
 def _from_rule(rule: Rule) -> tuple[object, ...]:

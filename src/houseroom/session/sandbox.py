@@ -8,26 +8,29 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import os
 
-from houseroom.enforce.linux import scan, wire
+from houseroom.enforce.linux import wire
 from houseroom.enforce.linux.launch import Cradle, Ended
-from houseroom.errors import PolicyError, SetupFailed
+from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
 from houseroom.plan.facts import Facts
 from houseroom.policy.model import Places
 from houseroom.policy.record import Record
 from houseroom.session import environment, remembered
+from houseroom.session.limits import DROPPED, OUTPUT, Limits, blame, explain, limits_of, on_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from houseroom.enforce.linux.command import Order
     from houseroom.enforce.linux.starters import Starters
+    from houseroom.plan.facts import Tree
     from houseroom.plan.questions import Questions
     from houseroom.plan.steps import Plan
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.model import Policy, Rule, Setting
+    from houseroom.session.output import Relay
 
-TIMED_OUT, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
+STOPPED, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
 
 
 _UNWATCHED = (
@@ -44,39 +47,49 @@ class Wish(Record):
     settings: dict[str, Setting] = {}
     accept: tuple[str, ...] = ()
     backend: str = ""
+    observe: str = "off"
 
     def plain(self) -> tuple[object, ...]:
         """As plain values that compare equal for the same wish."""
         rules = tuple((rule.key, rule.subject, rule.origin.layer) for rule in self.rules)
         settings = tuple(sorted((key, setting.value) for key, setting in self.settings.items()))
-        return (self.profile, rules, settings, self.accept, self.backend)
+        return (self.profile, rules, settings, self.accept, self.backend, self.observe)
 
 
 class Command(Record):
-    """What to run: argv as bytes or text, the directory to run it in ("" for the caller's), seconds it may take."""
+    """What to run: argv as bytes or text, the directory to run it in ("" for the caller's), seconds it may take.
+
+    ``terminal`` asks for one of the command's own: rows, columns, and which descriptors it takes the place of.
+    """
 
     argv: tuple[str | bytes, ...]
     cwd: str = ""
     time: float | None = None
+    terminal: tuple[int, int, tuple[int, ...]] | None = None
 
 
 class Outcome(Record):
-    """How it ended. ``kind``: exited | signalled | timed-out | not-started; ``code``: exit status, signal or errno."""
+    """How it ended. ``kind``: exited | signalled | timed-out | limit | not-started; ``code``: exit status, signal or errno.
+
+    ``detail`` names the limit that stopped it, its value, file and line, or what else there is to say. ``notes``: what was observed
+    of it, for ``denials.read``.
+    """
 
     kind: str
     code: int
     detail: str = ""
+    notes: bytes = b""
 
     @property
     def exit_code(self) -> int:
-        """As a shell would say it: 128 + n for a signal, 126 and 127 for a command that can't be run, 124 for its time."""
+        """As a shell would say it: 128 + n for a signal, 126 and 127 for a command that can't be run; 124 where a limit stopped it."""
         match self.kind:
             case "exited":
                 return self.code
             case "signalled":
                 return 128 + self.code
-            case "timed-out":
-                return TIMED_OUT
+            case "timed-out" | "limit":
+                return STOPPED
         return NOT_FOUND if self.code == 2 else NOT_EXECUTABLE
 
 
@@ -85,7 +98,9 @@ class Prepared:
 
     def __init__(self, policy: Policy, placed: PlacedPolicy, questions: Questions, facts: Facts, plan: Plan, cradle: Cradle):
         self.policy, self.placed, self.questions, self.facts, self.plan, self.cradle = policy, placed, questions, facts, plan, cradle
-        self.seconds = _seconds(policy)
+        self.limits, self.ceilings = _limits(policy), limits_of(policy)
+        self.accepted: tuple[str, ...] = ()
+        self.relay: Relay | None = None
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
 
@@ -95,10 +110,11 @@ class Prepared:
         self.environment, self.withheld = environment.build(self.choice, environ)
         return self.choice
 
-    def start(self, order: Order) -> Cradle:
+    def start(self, command: Command | None) -> Cradle:
         """Give the command to the init that fits the plan."""
         self.cradle = _fitting(self)
-        self.cradle.start(self.plan, order)
+        self.relay = _relay(self.ceilings, command)
+        self.cradle.start(self.plan, _order(command, self.environment, self.relay))
         return self.cradle
 
     def close(self) -> None:
@@ -116,10 +132,13 @@ class Again:
     """A remembered plan whose facts still hold, being carried out already; the command itself waits for the word to go."""
 
     def __init__(self, cradle: Cradle, memory: remembered.Memory, given: dict[bytes, bytes], withheld: tuple[str, ...]):
-        self.cradle, self.seconds, self.choice = cradle, memory.seconds, memory.choice
+        self.cradle, self.limits, self.choice = cradle, memory.limits, memory.choice
         self.environment, self.withheld = given, withheld
+        self.ceilings = Limits(memory.ceilings)
+        self.accepted: tuple[str, ...] = ()
+        self.relay: Relay | None = None
 
-    def start(self, _order: Order) -> Cradle:
+    def start(self, _command: Command | None) -> Cradle:
         """It has its order."""
         return self.cradle
 
@@ -154,16 +173,21 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     if memory is not None:
         again = _again(memory, environ, cradle, command)
         if again is not None:
+            again.accepted = wish.accept
             return again
         cradle.end()  # it may have begun with what is not wanted now
         cradle = Cradle()
     from houseroom.session import policy_files
 
-    policy = policy_files.load(places, profile=wish.profile, session_rules=wish.rules, session_settings=wish.settings)
-    prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, environ=environ, cradle=cradle)
+    try:
+        policy = policy_files.load(places, profile=wish.profile, session_rules=wish.rules, session_settings=wish.settings)
+    except BaseException:
+        cradle.end()
+        raise
+    prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, observe=wish.observe, environ=environ, cradle=cradle)
     if _on_top(prepared):
-        facts, packed = remembered.plain_facts(prepared.facts), wire.pack(prepared.plan.steps, prepared.facts.host.machine)
-        kept = remembered.Memory(prepared.seconds, prepared.questions, prepared.choose(environ), facts, packed)
+        packed, asked = wire.pack(prepared.plan.steps, prepared.facts.host.machine), remembered.asked(prepared.questions, prepared.facts)
+        kept = remembered.Memory(prepared.limits, prepared.choose(environ), packed, asked, prepared.ceilings.given)
         remembered.remember(places, key, kept)
     return prepared
 
@@ -174,14 +198,41 @@ def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cr
         given, withheld = environment.build(memory.choice, environ)
     except KeyError:  # a variable that the policy was not asked about
         return None
+    again = Again(cradle, memory, given, withheld)
+    again.relay = _relay(again.ceilings, command)
     try:
-        cradle.start_packed(memory.packed, _order(command, given))
-        tree = scan.look(memory.questions)
-        if remembered.plain_facts(Facts(cradle.host(), tree)) != memory.facts:
-            return None
+        cradle.start_packed(memory.packed, _order(command, given, again.relay))
+        from houseroom.enforce.linux import scan  # while init is at work
+
+        expected = memory.expected()
+        if expected is not None:
+            questions, facts = expected
+            tree = scan.look_again(questions)  # before the answers of init, which takes its time to find them
+            if (on_host(cradle.host(), again.ceilings).values(), tree) == facts:
+                return again
     except SetupFailed:
-        return None  # init has died over a plan that may be out of date
-    return Again(cradle, memory, given, withheld)
+        pass  # init has died over a plan that may be out of date
+    if again.relay:
+        again.relay.close()
+    return None
+
+
+def place(policy: Policy, places: Places) -> tuple[PlacedPolicy, Questions, Tree]:
+    """A policy on this host as it is now, what it asked the host, and the answers."""
+    from houseroom.enforce.linux import scan
+    from houseroom.plan.facts import MISSING
+    from houseroom.plan.questions import ask
+    from houseroom.policy import pattern
+    from houseroom.policy.decide import PlacedPolicy
+
+    placed = PlacedPolicy(policy, places)
+    questions = ask(placed)
+    tree = scan.look(questions)
+    placed.learn(tree.aliases)
+    placed.forget({pattern.components(path) for path, entry in tree.named.items() if entry.kind != MISSING})
+    for path in tree.gitfiles:
+        placed.protect(path, "a .git file says which directory is the repository")
+    return placed, questions, tree
 
 
 def prepare(
@@ -190,6 +241,7 @@ def prepare(
     *,
     accept: tuple[str, ...] = (),
     backend: str = "",
+    observe: str = "off",
     environ: Mapping[bytes, bytes] = os.environb,
     cradle: Cradle | None = None,
 ) -> Prepared:
@@ -200,56 +252,68 @@ def prepare(
     """
     from houseroom.plan.compile import compile_plan, why_not_higher
     from houseroom.plan.coverage import require
-    from houseroom.plan.facts import MISSING
-    from houseroom.plan.questions import ask
-    from houseroom.policy import pattern
-    from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.layers import refuse_unenforced
 
     cradle = cradle or Cradle()
     try:
         refuse_unenforced(policy, frozenset(accept))
-        placed = PlacedPolicy(policy, places)
-        questions = ask(placed)
-        tree = scan.look(questions)
-        placed.learn(tree.aliases)
-        placed.forget({pattern.components(path) for path, entry in tree.named.items() if entry.kind != MISSING})
-        for path in tree.gitfiles:
-            placed.protect(path, "a .git file says which directory is the repository")
-        facts = Facts(cradle.host(backend), tree)
-        plan = compile_plan(placed, facts, rung=backend)
+        placed, questions, tree = place(policy, places)
+        facts = Facts(on_host(cradle.host(backend), limits_of(policy)), tree)
+        plan = compile_plan(placed, facts, rung=backend, observe=observe)
         plan = plan.with_(coverage=require(plan.coverage, policy.floor, accept, why_not_higher(facts.host, plan.rung)))
         prepared = Prepared(policy, placed, questions, facts, plan, cradle)
         prepared.choose(environ)
+        prepared.accepted = accept
         return prepared
     except BaseException:
         cradle.end()
         raise
 
 
-def run(start: Prepared | Again, command: Command) -> Outcome:
-    """Run one command to its end, with the caller's standard streams. Raises SetupFailed where the kernel refused a step."""
+def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, float | None], Ended] | None = None) -> Outcome:
+    """Run one command to its end, with the caller's standard streams. Raises SetupFailed where the kernel refused a step.
+
+    ``attend`` takes the place of waiting where the command has a terminal of its own: it tells the cradle to go.
+    """
     try:
-        cradle = start.start(_order(command, start.environment))
+        cradle = start.start(command)
         cradle.ready()
-        cradle.forward_signals()
-        cradle.go()
-        limits = [seconds for seconds in (start.seconds, command.time) if seconds is not None]
-        ended = cradle.wait(min(limits) if limits else None)
-        if ended.kind != "timed-out":
+        limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
+        ended = (attend or (start.relay.attend if start.relay else _wait))(cradle, min(limits) if limits else None)
+        stopped = ended.kind in ("timed-out", "hung-up", "enough")
+        if stopped:
+            cradle.last_notes()
+            cradle.end()
+        else:
             cradle.part()
+        if start.relay:
+            start.relay.finish(0 if stopped else None)  # of what was stopped, only what can be passed on at once
+    except SetupFailed as failure:
+        start.cradle.end()
+        return _outcome(Ended("killed", 0), command, start, failure)
     finally:
         start.cradle.end()
-    return _outcome(ended, command)
+        if start.relay:
+            start.relay.close()
+    return _outcome(ended, command, start).with_(notes=cradle.notes)
+
+
+def _wait(cradle: Cradle, seconds: float | None) -> Ended:
+    cradle.forward_signals()
+    cradle.go()
+    return cradle.wait(seconds)
 
 
 def begin(start: Prepared | Again) -> Starters:
     """Build the sandbox of a session, in which commands are started on request. Raises SetupFailed where the kernel refused a step.
 
-    Ending is the caller's: close the result, then ``start.cradle.end()``.
+    CannotEnforce where a limit is set that a session does not keep. Ending is the caller's: close the result, then ``start.cradle.end()``.
     """
     try:
-        cradle = start.start(_order(None, {}))
+        if OUTPUT in start.ceilings.given and not {OUTPUT, "limits"} & set(start.accepted):
+            why, hint = "nobody counts what the commands of a session print", f"Take it out of the policy, or accept {OUTPUT}"
+            raise CannotEnforce((OUTPUT,), why, hint)
+        cradle = start.start(None)
         cradle.ready()
         first = cradle.descriptor()
         cradle.go()
@@ -262,16 +326,30 @@ def begin(start: Prepared | Again) -> Starters:
     return Starters(cradle.release(), first)
 
 
-def _order(command: Command | None, given: dict[bytes, bytes]) -> Order:
+def _relay(limits: Limits, command: Command | None) -> Relay | None:
+    """Pipes in place of the caller's streams, where what the command prints is limited."""
+    if command is None or command.terminal or OUTPUT not in limits.given:
+        return None
+    from houseroom.session.output import Relay
+
+    return Relay(int(limits.amount(OUTPUT)))
+
+
+def _order(command: Command | None, given: dict[bytes, bytes], relay: Relay | None) -> Order:
     if command is None:
         return {"steps": b"", "filters": {}}
-    return {
+    order: Order = {
         "argv": [os.fsencode(part) for part in command.argv],
         "environment": given,
         "cwd": os.fsencode(command.cwd or os.getcwd()),
         "steps": b"",
         "filters": {},
     }
+    if command.terminal:
+        order["terminal"] = command.terminal
+    if relay:
+        order["streams"] = relay.theirs
+    return order
 
 
 def _on_top(prepared: Prepared) -> bool:
@@ -288,12 +366,19 @@ def _fitting(prepared: Prepared) -> Cradle:
     return lower.fitting(prepared.cradle, prepared.plan, prepared.facts.host)
 
 
-def _outcome(ended: Ended, command: Command) -> Outcome:
+def _outcome(ended: Ended, command: Command, start: Prepared | Again, failure: SetupFailed | None = None) -> Outcome:
+    """How it ended, with the limit that did it. Raises the failure where no limit explains it."""
     if ended.kind == "not-started":
         return Outcome("not-started", ended.number, f"can't run {os.fsdecode(command.argv[0])}: {os.strerror(ended.number)}")
-    return Outcome(ended.kind, ended.number, _UNWATCHED if ended.unwatched else "")
+    hits = start.cradle.hits()
+    if start.relay:
+        hits[OUTPUT, DROPPED] = start.relay.budget.dropped
+    kind, detail = explain("signalled" if ended.kind == "hung-up" else ended.kind, ended.number, hits, start.ceilings)
+    if failure and kind != "limit":
+        raise blame(failure, hits, start.ceilings) from None
+    return Outcome(kind, ended.number, "; ".join(filter(None, (detail, _UNWATCHED if ended.unwatched else ""))))
 
 
-def _seconds(policy: Policy) -> float | None:
-    said = [float(str(setting.value)) for name in ("limits.time", "session.expires") if (setting := policy.setting(name))]
-    return min(said) if said else None
+def _limits(policy: Policy) -> dict[str, float]:
+    """What the policy says of time, in seconds."""
+    return {name: float(str(setting.value)) for name in ("limits.time", "session.expires") if (setting := policy.setting(name))}

@@ -33,13 +33,15 @@ if TYPE_CHECKING:
         has its own terminal at.
         """
 
-        steps: list[tuple[str, tuple[object, ...]]]
+        steps: bytes
         filters: dict[str, bytes]
         argv: NotRequired[list[bytes]]
         environment: NotRequired[dict[bytes, bytes]]
         cwd: NotRequired[bytes]
-        domain: NotRequired[list[tuple[str, tuple[object, ...]]]]
+        domain: NotRequired[bytes]
         terminal: NotRequired[tuple[int, int, tuple[int, ...]]]
+        streams: NotRequired[dict[int, int]]  # what the command is to have instead of ours, by its numbers; they follow the order
+        group: NotRequired[list[tuple[int, int]]]  # memory and processes of the control group that init is in by then
 
 
 def become(

@@ -5,12 +5,13 @@ side believes nothing but the frame: every count is checked against what is ther
 always 48 bytes, a head and five numbers, so whatever happened inside can say no more than that.
 
     START      argv, environment, directory, which descriptors become which, perhaps a terminal's size
-    ANOTHER    to the first starter only: one more starter
+    ANOTHER    to the first starter only: one more starter; a number that the answer repeats
 
     STARTED    process id inside                     a terminal's other end comes along where one was asked for
     FAILED     errno, what it was about
     EXITED     wait status, 1 where nothing of it is left alive, user and system time in microseconds, largest resident set in KiB
-    STARTER    process id inside                     a socket to it comes along
+    STARTER    process id inside, number of the request    a socket to it comes along
+    STOPPED    signal                                only of a command with a terminal of its own; it can be continued
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from struct import Struct
 
 VERSION = 1
 START, ANOTHER = 1, 2
-STARTED, FAILED, EXITED, STARTER = 3, 4, 5, 6
+STARTED, FAILED, EXITED, STARTER, STOPPED = 3, 4, 5, 6, 7
 IN_COMMAND, IN_DIRECTORY, IN_STREAMS, IN_TERMINAL = 0, 1, 2, 3  # what a FAILED is about
 
 LONGEST = 8 << 20  # execve(2) takes a quarter of the stack limit, 2 MiB by default
@@ -43,7 +44,8 @@ def start(
     """A request to start a command.
 
     ``environment`` is a block as ``block`` makes it. ``targets`` are the numbers that the descriptors sent along get inside, in
-    their order. ``size`` (rows, columns) asks for a terminal of the command's own, which becomes 0, 1 and 2 where no target does.
+    their order. ``size`` (rows, columns) asks for a terminal of the command's own, which becomes 0, 1 and 2 where no target does;
+    where the sandbox can open none, the inner end of one made outside is sent along after the others.
     ``quiet`` asks for no STARTED.
     Raises ValueError for what no command can get: a NUL, no word, too much of it.
     """
@@ -77,9 +79,9 @@ def unblock(environment: bytes) -> dict[bytes, bytes]:
     return {name: value for name, _, value in pairs}
 
 
-def another() -> bytes:
-    """A request for one more starter."""
-    return HEAD.pack(VERSION, ANOTHER, 0)
+def another(turn: int) -> bytes:
+    """A request for one more starter; the answer repeats the number."""
+    return HEAD.pack(VERSION, ANOTHER, 4) + turn.to_bytes(4, "little")
 
 
 def read_head(data: bytes) -> tuple[int, int]:
@@ -120,6 +122,6 @@ def read_answer(data: bytes) -> tuple[int, tuple[int, ...]]:
     if len(data) != ANSWER:
         raise ValueError("not an answer")
     version, kind, _, *numbers = _ANSWER.unpack(data)
-    if version != VERSION or kind not in (STARTED, FAILED, EXITED, STARTER):
+    if version != VERSION or kind not in (STARTED, FAILED, EXITED, STARTER, STOPPED):
         raise ValueError("not an answer")
     return kind, tuple(numbers)

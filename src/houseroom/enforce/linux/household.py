@@ -15,6 +15,7 @@ import _socket
 import os
 
 from houseroom.enforce.linux import descendants, landlock_sys, process_sys, wire
+from houseroom.enforce.linux.borrowed import process_field
 from houseroom.enforce.linux.command import lock, restore_signals
 from houseroom.enforce.linux.init import Init
 from houseroom.enforce.linux.starter import keep_starting
@@ -24,6 +25,9 @@ from houseroom.plan import steps as plan
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+
+_DEEPEST = 64  # generations between a process and the starter of its command
 
 
 class Household(Init):
@@ -70,8 +74,7 @@ class Household(Init):
             self._end_everything_below()
             self.line.send(b"g")
         else:  # nothing can be started any more
-            self._end_everything()
-            os._exit(0)
+            self._leave()
 
     def _over(self) -> bool:
         return False  # until the supervisor goes
@@ -79,16 +82,28 @@ class Household(Init):
     def _obey(self, kind: int, number: int, more: int) -> None:
         if kind == wire.SIGNAL:
             self._signal(more, number)
+        elif kind == wire.SIGNAL_GROUP:
+            self._signal(more, number, group=True)
         elif kind == wire.END:
             self._end(number, gone=bool(more))
             wire.send_status(self.control, wire.ENDED, number)
+        elif kind == wire.NOTES:
+            self._tell_notes(number)
 
-    def _signal(self, pid: int, number: int) -> None:
+    def _signal(self, pid: int, number: int, *, group: bool = False) -> None:
         if pid in descendants.below(self.child):  # it may have ended, and its number be another's
             try:
-                os.kill(pid, number)
+                os.kill(-pid if group else pid, number)
             except OSError:
                 return  # it has ended meanwhile, or there is no such signal
+
+    def _whose(self, pid: int) -> int:
+        """The starter that a process is below: of those above it the second below the ancestor of all. 0 for what has left it."""
+        above: list[int] = []
+        while pid > 1 and pid != self.child and len(above) < _DEEPEST:
+            above.append(pid)
+            pid = int(process_field(pid, b"PPid:") or b"0")
+        return above[-2] if pid == self.child and len(above) > 1 else 0
 
     def _end(self, starter: int, *, gone: bool) -> None:
         """Everything that a starter started; and if it is gone itself, all that fell to us."""

@@ -12,6 +12,7 @@ from struct import Struct
 from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, function
 
 CREATE, MOVED_TO, OVERFLOW, IS_DIR = 0x100, 0x80, 0x4000, 0x40000000
+_DELETE, _DELETE_SELF, _MOVE_SELF = 0x200, 0x400, 0x800
 _ONLYDIR, _DONT_FOLLOW = 0x01000000, 0x02000000
 _EVENT = Struct("iIII")
 
@@ -27,6 +28,11 @@ def open_queue() -> int:
 def add_directory(queue: int, path: bytes) -> int:
     """Hear of names that appear in a directory. Raises OSError, ENOSPC at the user's limit of watches."""
     return _add_watch(queue, path, CREATE | MOVED_TO | _ONLYDIR | _DONT_FOLLOW)
+
+
+def add_end(queue: int, path: bytes) -> None:
+    """Hear when a directory is moved or removed, or anything in it removed. Raises OSError."""
+    _add_watch(queue, path, _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR)
 
 
 def read_events(queue: int) -> list[tuple[int, int, bytes]]:

@@ -116,6 +116,7 @@ class _Reaping(Cradle):
         if self.pid > 0:
             _await(self.pid)
             self.pid = -1
+        self._disband()
 
 
 class Shared(_Reaping):
@@ -209,6 +210,11 @@ class Wrapped(Cradle):
             self.inside = self._hear_pid(told)
         finally:
             os.close(told)
+
+    @property
+    def init(self) -> int:
+        """What bwrap has started, not bwrap."""
+        return self.inside
 
     def _hear_pid(self, pipe: int) -> int:
         said = b""

@@ -34,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from houseroom.enforce.linux.observe import Observer
     from houseroom.plan.steps import Mediate
 
 _AT_FDCWD = 0xFFFFFF9C
@@ -49,11 +50,16 @@ class Continue(Exception):
     """The kernel's own answer is the right one: nothing would be created, or it fails by itself."""
 
 
+class Made(Continue):
+    """The file was made, and the caller opens it itself."""
+
+
 class Mediator:
     """Answers the notifications of one sandbox. Lives in init, which shares the sandbox's root and process ids."""
 
     def __init__(self, step: Mediate, numbers: dict[str, int], umask: int):
         self.listener, self.step, self.umask = -1, step, umask
+        self.observer: Observer | None = None
         self._names: Names | None = None
         self.allowed_sockets = frozenset(os.fsencode(path) for path in step.sockets)
         self.masks_differ = self.retrying = False
@@ -107,8 +113,12 @@ class Mediator:
         self.retrying = False
 
     def _answer(self, id_: int, pid: int, number: int, arguments: tuple[int, ...]) -> None:
+        if self.observer is not None and number not in self.table:
+            self.observer.note(pid, number, arguments)
+            seccomp_sys.let_continue(self.listener, id_)
+            return
         try:
-            value = self.table[number](pid, arguments)
+            value = self._carry_out(pid, number, arguments)
         except Continue:
             seccomp_sys.let_continue(self.listener, id_)
         except Later:
@@ -125,24 +135,23 @@ class Mediator:
             else:
                 seccomp_sys.answer(self.listener, id_, value=value[0])
 
+    def _carry_out(self, pid: int, number: int, arguments: tuple[int, ...]) -> tuple[int, ...]:
+        """Do it, and let the observer note what comes of it: never what is to come of it."""
+        observer = self.observer
+        if observer is None:
+            return self.table[number](pid, arguments)
+        try:
+            value = self.table[number](pid, arguments)
+        except Continue as way:
+            observer.note(pid, number, arguments, done=isinstance(way, Made))
+            raise
+        except OSError as error:
+            observer.note(pid, number, arguments, error)
+            raise
+        observer.note(pid, number, arguments, done=True)
+        return value
+
     # Paths
-
-    def _prefix(self, pid: int, dirfd: int, path: bytes) -> bytes:
-        if path[:1] == b"/":
-            return path
-        dirfd &= 0xFFFFFFFF
-        return (b"/proc/%d/cwd/" % pid if dirfd == _AT_FDCWD else b"/proc/%d/fd/%d/" % (pid, dirfd)) + path
-
-    def _own(self, pid: int, path: bytes) -> bytes:
-        """The caller's /proc/self is not ours."""
-        for own, theirs in (
-            (b"/proc/self/", b"/proc/%d/" % pid),
-            (b"/proc/thread-self/", b"/proc/%d/" % pid),
-            (b"/dev/fd/", b"/proc/%d/fd/" % pid),
-        ):
-            if path[: len(own)] == own:
-                return theirs + path[len(own) :]
-        return path
 
     def _place(self, pid: int, dirfd: int, address: int, *, directory: bool = False) -> Place:
         """Parent and name of a path to be created; a trailing slash is for directories only. Raises OSError, Continue."""
@@ -151,9 +160,9 @@ class Mediator:
             raise OSError(ENOENT, "empty path")
         bare = path.rstrip(b"/") if directory else path
         try:
-            return self._place_of(self._own(pid, self._prefix(pid, dirfd, bare)), slash=bare != path)
+            return self._place_of(reach(pid, dirfd, bare), slash=bare != path)
         except FileNotFoundError:
-            if path[:1] != b"/" and not os.path.lexists(self._prefix(pid, dirfd, b"")[:-1]):
+            if path[:1] != b"/" and not os.path.lexists(_prefixed(pid, dirfd, b"")[:-1]):
                 raise OSError(EBADF, "no such descriptor") from None
             raise
 
@@ -185,8 +194,11 @@ class Mediator:
     # Creating
 
     def _open(self, pid: int, dirfd: int, address: int, flags: int, mode: int) -> tuple[int, ...]:
-        path, flags = read_string(pid, address), flags & 0xFFFFFFFF
-        full = self._own(pid, self._prefix(pid, dirfd, path))
+        flags &= 0xFFFFFFFF
+        if not flags & os.O_CREAT:
+            raise Continue  # it is only observed
+        path = read_string(pid, address)
+        full = reach(pid, dirfd, path)
         for _ in range(_LINKS):
             parent, _, name = full.rpartition(b"/")
             if name in (b"", b".", b"..") or len(name) > 255:
@@ -242,7 +254,7 @@ class Mediator:
         if handed_over:
             return fd, flags & os.O_CLOEXEC
         os.close(fd)
-        raise Continue
+        raise Made
 
     def _openat2(self, pid: int, arguments: tuple[int, ...]) -> tuple[int, ...]:
         dirfd, address, how, size = arguments[:4]
@@ -258,7 +270,7 @@ class Mediator:
         if name in (b"", b".", b".."):
             raise Continue
         try:
-            base = os.open(self._prefix(pid, dirfd, b""), _DIRECTORY)
+            base = os.open(_prefixed(pid, dirfd, b""), _DIRECTORY)
             try:
                 place = Place(openat2(base, parent or slash or b".", _DIRECTORY, resolve), name)
             finally:
@@ -304,9 +316,7 @@ class Mediator:
         if flags & ~(_AT_EMPTY_PATH | _AT_SYMLINK_FOLLOW):
             raise OSError(EINVAL, "flags")
         path = read_string(pid, source)
-        full = (
-            self._own(pid, self._prefix(pid, from_fd, path)) if path or not flags & _AT_EMPTY_PATH else b"/proc/%d/fd/%d" % (pid, from_fd)
-        )
+        full = reach(pid, from_fd, path) if path or not flags & _AT_EMPTY_PATH else b"/proc/%d/fd/%d" % (pid, from_fd)
         follow = bool(flags & _AT_SYMLINK_FOLLOW) or not path
         place = self._checked(self._place(pid, to_fd, target))
         try:
@@ -415,7 +425,7 @@ class Mediator:
         path = socket_path(borrowed, raw)
         if not path:
             return raw
-        held = os.open(self._own(pid, self._prefix(pid, _AT_FDCWD, path)), os.O_PATH | os.O_CLOEXEC)
+        held = os.open(reach(pid, _AT_FDCWD, path), os.O_PATH | os.O_CLOEXEC)
         borrowed.held = held
         found = os.fstat(held)
         if not S_ISSOCK(found.st_mode):
@@ -425,6 +435,26 @@ class Mediator:
         ):
             raise Refused(EACCES, "a socket of the host")
         return raw[:2] + b"/proc/self/fd/%d\0" % held
+
+
+def reach(pid: int, dirfd: int, path: bytes) -> bytes:
+    """A path by which init comes to where a path of the caller's leads it, as openat(2) would take both."""
+    path = _prefixed(pid, dirfd, path)
+    for own, theirs in (  # the caller's /proc/self is not ours
+        (b"/proc/self/", b"/proc/%d/" % pid),
+        (b"/proc/thread-self/", b"/proc/%d/" % pid),
+        (b"/dev/fd/", b"/proc/%d/fd/" % pid),
+    ):
+        if path[: len(own)] == own:
+            return theirs + path[len(own) :]
+    return path
+
+
+def _prefixed(pid: int, dirfd: int, path: bytes) -> bytes:
+    if path[:1] == b"/":
+        return path
+    dirfd &= 0xFFFFFFFF
+    return (b"/proc/%d/cwd/" % pid if dirfd == _AT_FDCWD else b"/proc/%d/fd/%d/" % (pid, dirfd)) + path
 
 
 def _link_target(path: bytes) -> bytes:

@@ -41,10 +41,10 @@ class Names:
         """Raise Refused if an entry at this place may not come into being."""
         path, name = place.path(), place.name
         if self.verdicts.access(components(os.fsdecode(path))) is not None:
-            raise Refused(EROFS, "protected or hidden")
+            raise Refused(EROFS, "protected or hidden", path)
         new_mark = name in GIT_MARKS and any(path.startswith(root) for root in self.roots) and not place.has(name)
         if new_mark and is_git_directory({name, *(mark for mark in GIT_MARKS if place.has(mark))}):
-            raise Refused(EROFS, "this would make a git repository, and git would run what its settings say")
+            raise Refused(EROFS, "this would make a git repository, and git would run what its settings say", path)
 
     def check_led(self, path: bytes) -> None:
         """Raise Refused if what stands at this path is protected or on the way to something protected.
@@ -52,7 +52,7 @@ class Names:
         A directory moved there, or a symbolic link made there, could bring a protected path into being.
         """
         if path in self.ancestors or path in self.pinned or (self.verdicts.ways and self.verdicts.leads(components(os.fsdecode(path)))):
-            raise Refused(EROFS, "leads to a protected path")
+            raise Refused(EROFS, "leads to a protected path", path)
 
     def check_brought(self, target: bytes, source: bytes) -> None:
         """Raise for a tree that comes from elsewhere below a directory in which names are looked for: copying it is looked at."""

@@ -23,8 +23,9 @@ import _socket
 import os
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-from houseroom.enforce.linux import frames, process_sys, terminal_sys
+from houseroom.enforce.linux import frames, process_sys
 from houseroom.enforce.linux.command import is_way_out, search
+from houseroom.enforce.linux.own_terminal import OwnTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def keep_starting(sock: _socket.socket, line: _socket.socket, scope: Callable[[]
         pid = os.fork()
         if pid == 0:
             line.close()
+            os.setpgid(0, 0)  # a signal to one of us as a group reaches no other
             scope()
             _serve_first(sock, network=network)
         if os.waitpid(pid, 0)[1] == 0:
@@ -62,25 +64,27 @@ def _serve_first(sock: _socket.socket, *, network: bool) -> NoReturn:
     """The first starter starts others."""
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # those that have ended are nobody's to wait for
     while True:
-        kind, _body, received = _receive(sock)
+        kind, body, received = _receive(sock)
         _close(received)
         if kind != frames.ANOTHER:
             os._exit(0)
+        turn = int.from_bytes(body[:4], "little")
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             pid = os.fork()
         except OSError as error:  # a command has used up all the processes that there may be
             ours.close()
             theirs.close()
-            _answer(sock, frames.answer(frames.FAILED, error.errno or 0))
+            _answer(sock, frames.answer(frames.FAILED, error.errno or 0, turn))
             continue
         if pid == 0:
+            os.setsid()  # as above, and it can lead a terminal
             sock.close()
             theirs.close()
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
             Starter(ours, network=network).serve()
         ours.close()
-        _answer(sock, frames.answer(frames.STARTER, pid), theirs.fileno())
+        _answer(sock, frames.answer(frames.STARTER, pid, turn), theirs.fileno())
         theirs.close()
 
 
@@ -90,6 +94,7 @@ class Starter:
     def __init__(self, sock: _socket.socket, *, network: bool):
         self.sock, self.network = sock, network
         self.quiet = False
+        self.terminal: OwnTerminal | None = None  # of the command
         self.block = b""
         self.environment: dict[bytes, bytes] = {}
         process_sys.prctl(process_sys.PR_SET_CHILD_SUBREAPER, 1)
@@ -100,9 +105,10 @@ class Starter:
             kind, body, received = _receive(self.sock)
             if kind != frames.START:
                 os._exit(0)
-            pid, outer = self._start(body, received)
+            pid = self._start(body, received)
             _close(received)
             if pid:
+                outer = self.terminal.pass_on() if self.terminal else -1
                 if outer >= 0 or not self.quiet:
                     _answer(self.sock, frames.answer(frames.STARTED, pid), outer)
                 if outer >= 0:
@@ -110,11 +116,12 @@ class Starter:
                 if not self._await(pid):
                     self._outlive()
 
-    def _start(self, body: bytes, received: list[int]) -> tuple[int, int]:
-        """The command's process id and its terminal's outer end, -1 for none; (0, -1) where it failed, which has been told then."""
-        outer, what = -1, frames.IN_STREAMS
+    def _start(self, body: bytes, received: list[int]) -> int:
+        """The command's process id; 0 where it failed, which has been told then."""
+        what = frames.IN_STREAMS
         try:
             argv, block, cwd, targets, size, self.quiet = frames.read_start(body)
+            given = received.pop() if size != (0, 0) and len(received) == len(targets) + 1 else -1  # the inner end of a terminal
             if len(received) != len(targets):
                 raise ValueError("descriptors that were not sent")
             for fd in received:
@@ -122,39 +129,51 @@ class Starter:
                     raise PermissionError(1, "a way out")
             if block != self.block:
                 self.environment, self.block = frames.unblock(block), block
-            actions = _moves(received, targets)
+            moves = _moves(received, targets)
             what = frames.IN_TERMINAL
             if size != (0, 0):
-                outer, path = terminal_sys.open_pair(size)
-                actions = [*_terminal(path, targets), *actions]
+                self.terminal = OwnTerminal(size, given)
             what = frames.IN_DIRECTORY
             os.chdir(cwd)
             what = frames.IN_COMMAND
-            return self._spawn(argv, actions, own_session=outer >= 0), outer
+            return self._spawn_in_terminal(argv, moves) if self.terminal else self._spawn(argv, moves)
         except (OSError, ValueError) as error:
-            if outer >= 0:
-                os.close(outer)
+            self._let_go()
             errno = (error.errno or _BAD_FRAME) if isinstance(error, OSError) else _BAD_FRAME
             _answer(self.sock, frames.answer(frames.FAILED, errno, what))
-            return 0, -1
+            return 0
 
-    def _spawn(self, argv: list[bytes], actions: list[tuple[int, ...]], *, own_session: bool) -> int:
+    def _spawn(self, argv: list[bytes], moves: list[tuple[int, int]]) -> int:
         """posix_spawn(3), which shares our memory until the program runs: no copy is made of it. Raises OSError."""
-        group = {"setsid": True} if own_session else {"setpgroup": 0}
+        actions = [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in moves]
 
         def spawn(path: bytes) -> int:
             if not os.access(path, os.F_OK):  # a failing spawn costs a hundred times as much
                 raise FileNotFoundError(2, "not found")
-            return os.posix_spawn(path, argv, self.environment, file_actions=actions, setsigmask=(), **group)
+            return os.posix_spawn(path, argv, self.environment, file_actions=actions, setsigmask=(), setpgroup=0)
 
         return search(argv[0], self.environment, spawn)
 
+    def _spawn_in_terminal(self, argv: list[bytes], moves: list[tuple[int, int]]) -> int:
+        assert self.terminal
+        return self.terminal.spawn(moves, lambda: search(argv[0], self.environment, lambda path: os.execve(path, argv, self.environment)))
+
+    def _let_go(self) -> None:
+        if self.terminal:
+            self.terminal.close()
+            self.terminal = None
+
     def _await(self, pid: int) -> bool:
         """Tell how the command ended. Returns whether nothing that it started is alive."""
+        noticed = os.WUNTRACED if self.terminal else 0
         while True:
-            ended, status, used = os.wait4(-1, 0)
-            if ended == pid:
+            ended, status, used = os.wait4(-1, noticed)
+            if ended != pid:
+                continue
+            if not os.WIFSTOPPED(status):
                 break
+            _answer(self.sock, frames.answer(frames.STOPPED, os.WSTOPSIG(status)))
+        self._let_go()
         alone = _alone()
         times = (int(used.ru_utime * 1_000_000), int(used.ru_stime * 1_000_000))
         _answer(self.sock, frames.answer(frames.EXITED, status, alone, *times, used.ru_maxrss))
@@ -179,22 +198,13 @@ def _alone() -> bool:
     return False
 
 
-def _moves(received: list[int], targets: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """What posix_spawn(3) is to do so that each descriptor gets its number, whatever numbers they have now."""
+def _moves(received: list[int], targets: tuple[int, ...]) -> list[tuple[int, int]]:
+    """From where to where each descriptor goes to get its number, whatever numbers they have now."""
     if any(target > 2 for target in targets):
         for at, fd in enumerate(received):
             received[at] = fcntl(fd, F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
             os.close(fd)
-    return [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(received, targets, strict=True)]
-
-
-def _terminal(path: str, targets: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The first terminal that a session leader opens becomes the one that controls it (setsid(2), open(2))."""
-    free = [number for number in (0, 1, 2) if number not in targets]
-    first, *others = free or [_ABOVE_TARGETS - 1]
-    opened: tuple[object, ...] = (os.POSIX_SPAWN_OPEN, first, path, os.O_RDWR, 0)
-    copied = [(os.POSIX_SPAWN_DUP2, first, number) for number in others]
-    return [opened, *copied, *([] if free else [(os.POSIX_SPAWN_CLOSE, first)])]  # type: ignore[list-item]
+    return list(zip(received, targets, strict=True))
 
 
 def _receive(sock: _socket.socket) -> tuple[int, bytes, list[int]]:
@@ -203,7 +213,7 @@ def _receive(sock: _socket.socket) -> tuple[int, bytes, list[int]]:
     data = b""
     kind, length = 0, frames.HEAD.size  # of what is read first; then of the whole
     while len(data) < length:
-        part = _some(sock, min(length - len(data), _AT_ONCE) if data else _AT_ONCE, received)
+        part = _some(sock, min(length - len(data), _AT_ONCE), received)  # never into the next one
         if not part:
             return 0, b"", received
         data += part

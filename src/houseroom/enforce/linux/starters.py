@@ -13,6 +13,8 @@ import _signal
 import _socket
 import os
 from _thread import allocate_lock
+from errno import ETIMEDOUT
+from select import POLLIN, poll
 
 from houseroom.enforce.linux import frames, wire
 from houseroom.errors import SetupFailed
@@ -21,6 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TRIES = 6  # a command may have ended the first starter when it is asked, perhaps twice; what it answered before is read too
+PATIENCE = 20  # seconds: a starter that is asked for takes milliseconds, and a sandbox that ends not many more
+_STOPPED = "A command may have stopped it: begin a new session."
 _MSG_CMSG_CLOEXEC = 0x40000000
 _ONE_DESCRIPTOR = _socket.CMSG_SPACE(4)
 _CARRIER = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
@@ -38,11 +43,15 @@ class Starter:
 
     def ask(self, request: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send a request of ``frames.start`` with the descriptors that it names. Raises Gone."""
+        sent = self.send(request, descriptors)
+        while sent < len(request):
+            sent += self.send(request[sent:])
+
+    def send(self, request: bytes, descriptors: Sequence[int] = ()) -> int:
+        """Send what goes at once; how much that was. Raises Gone, and BlockingIOError on a socket that does not block."""
         ancillary = [(*_CARRIER, b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors))] if descriptors else []
         try:
-            sent = self.sock.sendmsg([request], ancillary)
-            while sent < len(request):
-                sent += self.sock.send(request[sent:])
+            return self.sock.sendmsg([request], ancillary)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise Gone(error.errno, "a starter has ended") from None
 
@@ -74,38 +83,105 @@ class Starters:
     ``control`` leads to init and ``first`` to the first starter, both as descriptors, which are ours from here on.
     """
 
-    def __init__(self, control: int, first: int):
+    def __init__(self, control: int, first: int, *, asked: bool = False):
+        self.line = _socket.socket(fileno=control)
         self.control, self.first = control, Starter(0, _socket.socket(fileno=first))
+        self.asked = asked  # for one more already, and it has not been heard of
+        self.turn = int(asked)  # of the last request for one more
         self.notices: set[int] = set()
         self._asking, self._telling = allocate_lock(), allocate_lock()
 
     def another(self) -> Starter:
-        """One more starter. Raises SetupFailed where the sandbox has ended."""
+        """One more starter. Raises SetupFailed where the sandbox has ended, or does not answer."""
         with self._asking:
-            for _ in range(3):  # a command may have ended the one that we asked, perhaps twice
-                try:
-                    self.first.ask(frames.another())
-                    kind, numbers, descriptor = self.first.answer()
-                except Gone:
-                    break
-                if kind == frames.STARTER and descriptor >= 0:
-                    return Starter(numbers[0], _socket.socket(fileno=descriptor))
-                if kind == frames.FAILED and numbers[0]:
-                    what = "The commands in it may have used up limits.processes."
-                    raise SetupFailed("start a command in", "the sandbox", numbers[0], os.strerror(numbers[0]), what)
-        raise SetupFailed("start a command in", "the sandbox", 0, "it has ended", "A command may have ended it: begin a new session.")
+            for _ in range(TRIES):
+                self.ask_for_another()
+                if not readable(self.first.sock.fileno(), PATIENCE):
+                    raise SetupFailed("start a command in", "the sandbox", ETIMEDOUT, os.strerror(ETIMEDOUT), _STOPPED)
+                starter = self.hear_of_another()
+                if starter is not None:
+                    return starter
+        raise self.over()
 
-    def signal(self, pid: int, number: int) -> None:
-        """Send a signal to a process inside that a starter started."""
-        self._tell(wire.SIGNAL, number, pid)
+    def ask_for_another(self) -> None:
+        """Ask for one more starter; ``hear_of_another`` reads what comes. Raises SetupFailed where the sandbox has ended."""
+        if not self.asked:
+            self.turn = self.turn + 1 & 0xFFFFFFFF
+            try:
+                self.first.ask(frames.another(self.turn))
+            except Gone:
+                raise self.over() from None
+        self.asked = True
 
-    def end(self, starter: Starter, *, gone: bool = False) -> None:
-        """Kill everything that a starter's command ever started, and wait until nothing of it is alive. ``gone``: with the starter."""
+    def hear_of_another(self) -> Starter | None:
+        """The starter that was asked for; None where a command has ended the one that was asked: ask again.
+
+        Raises SetupFailed where there can be none, and BlockingIOError on a socket that does not block.
+        """
+        try:
+            kind, numbers, descriptor = self.first.answer()
+        except Gone:
+            raise self.over() from None
+        failed, turn = (numbers[0] if kind == frames.FAILED else 0), numbers[1]
+        if turn == self.turn or (kind == frames.FAILED and not failed):
+            self.asked = False
+        if kind == frames.STARTER and descriptor >= 0:
+            starter = Starter(numbers[0], _socket.socket(fileno=descriptor))
+            if turn == self.turn:
+                return starter
+            starter.close()  # asked for before the first one was ended, and perhaps ended with it
+        elif failed and turn == self.turn:
+            what = "The commands in it may have used up limits.processes."
+            raise SetupFailed("start a command in", "the sandbox", numbers[0], os.strerror(numbers[0]), what)
+        return None
+
+    @staticmethod
+    def over() -> SetupFailed:
+        """The error of a sandbox that has ended."""
+        return SetupFailed("start a command in", "the sandbox", 0, "it has ended", "A command may have ended it: begin a new session.")
+
+    def signal(self, pid: int, number: int, *, group: bool = False) -> None:
+        """Send a signal to a process inside that a starter started, or to the process group that it leads."""
         with self._telling:
-            if not self._tell(wire.END, starter.number, int(gone)):
-                return
-            while (said := wire.receive_status(self.control)) is not None and said != (wire.ENDED, starter.number):
+            self._tell(wire.SIGNAL_GROUP if group else wire.SIGNAL, number, pid)
+
+    def end(self, starter: Starter, *, gone: bool = False) -> bool:
+        """Kill everything that a starter's command ever started, and wait until nothing of it is alive. ``gone``: with the starter.
+
+        Returns False where the whole sandbox has ended.
+        """
+        with self._telling:
+            if not self.tell_to_end(starter, gone=gone):
+                return False
+            while (said := wire.receive_status(self.control)) != (wire.ENDED, starter.number):
+                if said is None:
+                    return False
                 self.notices.add(said[0])
+            return True
+
+    def tell_to_end(self, starter: Starter, *, gone: bool = False) -> bool:
+        """Tell init the same without waiting; it says (``wire.ENDED``, the starter's number) on ``control`` when it is done."""
+        return self._tell(wire.END, starter.number, int(gone))
+
+    def abandon(self, starter: Starter) -> bool:
+        """Kill a starter, which may be about to start its command, with all that it started. Returns as ``end``."""
+        self.signal(starter.number, _signal.SIGKILL)
+        return self.end(starter, gone=True)
+
+    def tell_to_abandon(self, starter: Starter) -> bool:
+        """Tell init the same without waiting."""
+        return self._tell(wire.SIGNAL, _signal.SIGKILL, starter.number) and self.tell_to_end(starter, gone=True)
+
+    def notes(self, starter: Starter) -> bytes:
+        """What init noted of a starter's command, for ``observed.read``; it forgets it."""
+        with self._telling:
+            if not self._tell(wire.NOTES, starter.number, 0):
+                return b""
+            while (said := wire.receive_status(self.control)) is not None:
+                if said[0] == wire.OBSERVED:
+                    return wire.receive_notes(self.control, said[1])
+                self.notices.add(said[0])
+        return b""
 
     def _tell(self, kind: int, number: int, more: int) -> bool:
         try:
@@ -114,12 +190,41 @@ class Starters:
             return False  # init is gone, and with it everything inside
         return True
 
-    def close(self) -> None:
-        """End the sandbox: everything inside is killed when init hears that we are gone."""
+    def leave(self) -> None:
+        """Tell init to end the sandbox; the stream of ``control`` ends when nothing inside is alive any more."""
         self.first.close()
-        if self.control >= 0:
-            os.close(self.control)
-            self.control = -1
+        try:
+            self.line.shutdown(_socket.SHUT_WR)
+        except OSError:
+            return  # it is gone already
+
+    def close(self) -> None:
+        """End the sandbox, and wait until nothing inside is alive."""
+        with self._telling:
+            if self.control < 0:
+                return
+            self.leave()
+            while readable(self.control, PATIENCE) and wire.receive_status(self.control) is not None:
+                pass
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close what leads inside; init ends the sandbox when it hears that nobody holds any of it."""
+        self.first.close()
+        self.line.close()
+        self.control = -1
+
+    def hand_over(self) -> tuple[int, int]:
+        """The two descriptors, with one more starter asked for already, for another process to make the same of them."""
+        self.ask_for_another()
+        return self.line.detach(), self.first.sock.detach()
+
+
+def readable(fd: int, seconds: float | None) -> bool:
+    """Whether there is something to read, or the end, within that time; None waits for ever."""
+    waiting = poll()
+    waiting.register(fd, POLLIN)
+    return bool(waiting.poll(None if seconds is None else seconds * 1000))
 
 
 def usage(numbers: tuple[int, ...]) -> tuple[int, float, float, int]:

@@ -39,7 +39,7 @@ EXITS = (
     ("the command's", "it ran; 128+n if signal n ended it"),
     ("2", "houseroom's own command line was wrong"),
     ("123", "the policy has an error"),
-    ("124", "the time limit stopped it"),
+    ("124", "a limit stopped it, such as time or memory"),
     ("125", "this host can't enforce the policy, or the sandbox could not be set up; nothing was started"),
     ("126, 127", "the command can't be executed, or was not found"),
 )
@@ -53,6 +53,12 @@ RUN = Spec(
         *RULES,
         *ENFORCEMENT,
         Option(("--cwd",), "DIR", "Start the command in DIR; else in the current one."),
+        Option(
+            ("--observe",),
+            "LEVEL",
+            "What to note, so that a failure can be explained: off, denials (the default), executions, all.",
+            choices=("off", "denials", "executions", "all"),
+        ),
         Option(("--dry-run",), "", "Print what would be done, in order, and start nothing."),
         Option(("--json",), "", "With --dry-run the plan as JSON; else one JSON line on standard error at the end."),
         Option(("-q", "--quiet"), "", "No notes on standard error; errors are still shown."),
@@ -70,6 +76,49 @@ RUN = Spec(
         ("houseroom run --dry-run -- make", "what would be enforced, step by step"),
     ),
     exits=EXITS,
+)
+
+SHELL = Spec(
+    "shell",
+    "Work in the sandbox yourself: your shell, interactive.",
+    tuple(option for option in RUN.options if option.key not in ("dry-run", "json")),
+    words="[COMMAND [ARGUMENT…]]",
+    command=True,
+    about="As run, with your shell where no command is named. It has a terminal of its own, with job control; your start files are read, "
+    "and HOUSEROOM is 1 in its environment.",
+    examples=(
+        ("houseroom shell", "look at the world as an agent sees it"),
+        ("houseroom shell --net open -- zsh", "another shell, with the host's network"),
+    ),
+    exits=EXITS,
+)
+
+LEARN = Spec(
+    "learn",
+    "Run a command, then propose the policy it would need.",
+    (
+        PROFILE,
+        WORKSPACE,
+        *RULES,
+        *ENFORCEMENT,
+        Option(("--cwd",), "DIR", "Start the command in DIR; else in the current one."),
+        Option(("--into",), "FILE", "The policy the proposal is for: user (the default), project, or a profile of yours."),
+        Option(("--save",), "", "Ask whether to write it."),
+        Option(("-y", "--yes"), "", "With --save, don't ask."),
+        Option(("--json",), "", "Print the proposal as one JSON line on standard error."),
+    ),
+    words="COMMAND [ARGUMENT…]",
+    least=1,
+    command=True,
+    about="It runs in the sandbox of the present policy: what is refused is refused, so once more is granted it may get further "
+    "and need more. What it was refused is proposed as the fewest and narrowest lines, as a diff. Nothing that is hidden, "
+    "protected or run by your own shell is proposed: such things are listed, for you to decide. Read it before you save it: the "
+    "command chose what to try.",
+    examples=(
+        ("houseroom learn -- make install", "what it would need, as a diff of your policy file"),
+        ("houseroom learn -p read-only --into builds --save -- make", "a new profile that extends read-only"),
+    ),
+    exits=(("the command's", "it ran"), ("2, 123, 125, 126, 127", "as for run")),
 )
 
 EXPLAIN = Spec(
@@ -148,4 +197,89 @@ TRUST = Spec(
     exits=(("0", "done"), ("1", "not trusted: you said no, or nobody could be asked"), ("123", "the file has an error or is missing")),
 )
 
-SPECS = {spec.name: spec for spec in (RUN, EXPLAIN, DOCTOR, SHOW, CHECK, SCHEMA, PRESETS, TRUST)}
+_NO_SESSION = ("125", "there is no such session, or it does not answer")
+START_SESSION = Spec(
+    "session start",
+    "Keep a sandbox in the background, to run commands in by name.",
+    (
+        PROFILE,
+        WORKSPACE,
+        *RULES,
+        *ENFORCEMENT,
+        Option(("--idle",), "DURATION", "End it after so long without a command; else 30m."),
+        Option(("-q", "--quiet"), "", "Print its name and nothing else."),
+    ),
+    words="[NAME]",
+    most=1,
+    about="It prints the session's name; without one it is that of the workspace. Its policy stays the one it began with. "
+    "Whatever ends its holder, a background process, ends everything in it.",
+    examples=(
+        ("houseroom session start", "in this workspace, named after it"),
+        ("houseroom session start build --net open --idle 2h", "another one, with the host's network"),
+    ),
+    exits=(("0", "it stands, and its name is printed"), ("2, 123, 125", "as for run; 125 also where the name is taken")),
+)
+EXEC = Spec(
+    "session exec",
+    "Run a command in a session: at about the price of a plain start.",
+    (
+        Option(("--cwd",), "DIR", "Start the command in DIR; else in the current one."),
+        Option(("-t", "--terminal"), "", "Give it the keyboard also where its output does not go to the terminal."),
+    ),
+    words="NAME [--] COMMAND [ARGUMENT…]",
+    least=2,
+    command=True,
+    about="It gets your directory, streams and variables, as the session's policy lets them through. If this process is ended, all that "
+    "the command ever started is ended too; what a command that ended by itself left running lives on with the session.",
+    examples=(
+        ("houseroom session exec work -- make -j4", "exit code and streams are the command's"),
+        ("houseroom session exec work -- python -i", "at a terminal it has one of its own"),
+    ),
+    exits=(
+        ("the command's", "it ran; 128+n if signal n ended it, 137 also where the session ended first"),
+        ("2", "houseroom's own command line was wrong"),
+        ("124", "the time limit stopped it"),
+        ("125", "there is no such session, or it can't work in this directory or with these streams; nothing was started"),
+        ("126, 127", "the command can't be executed, or was not found"),
+    ),
+)
+LIST_SESSIONS = Spec(
+    "session list",
+    "List the sessions that run.",
+    (JSON,),
+    examples=(("houseroom session list --json", "for a program"),),
+    exits=(("0", "listed, also where there is none"),),
+)
+SHOW_SESSION = Spec(
+    "session show",
+    "Show one session: policy, commands, what is enforced.",
+    (JSON,),
+    words="[NAME]",
+    most=1,
+    about="The name can be left out where only one session runs.",
+    examples=(("houseroom session show work", "also how many processes it has, and their memory"),),
+    exits=(("0", "shown"), _NO_SESSION),
+)
+STOP_SESSION = Spec(
+    "session stop",
+    "End sessions with everything in them.",
+    (Option(("--all",), "", "All that run."),),
+    words="[NAME…]",
+    most=100,
+    about="Without a name it ends the only one. When it returns, nothing of them is alive.",
+    examples=(("houseroom session stop work", "end it now"), ("houseroom session stop --all", "tidy up")),
+    exits=(("0", "ended"), _NO_SESSION),
+)
+ATTACH = Spec(
+    "session attach",
+    "Open your shell in a session.",
+    (Option(("--cwd",), "DIR", "Start it in DIR; else in the current one."),),
+    words="[NAME]",
+    most=1,
+    about="The session lives on when the shell ends. The name can be left out where only one session runs.",
+    examples=(("houseroom session attach work", "look at what a command left behind"),),
+    exits=(("the shell's", "it ran"), _NO_SESSION),
+)
+SESSION = (START_SESSION, EXEC, LIST_SESSIONS, SHOW_SESSION, STOP_SESSION, ATTACH)
+
+SPECS = {spec.name: spec for spec in (RUN, SHELL, LEARN, *SESSION, EXPLAIN, DOCTOR, SHOW, CHECK, SCHEMA, PRESETS, TRUST)}

@@ -40,7 +40,7 @@ def _failed(message: str, hint: str, code: int) -> int:
 def _dispatch(arguments: list[str], cradle: Cradle | None) -> int:
     if cradle is not None:
         with cradle:
-            return _run(_read("run", arguments[1:]), cradle)
+            return _run(_read(arguments[0], arguments[1:]), cradle)
     first = arguments[0] if arguments else "help"
     if first in ("-h", "--help", "help"):
         return _help(arguments[1:])
@@ -66,7 +66,11 @@ def _read(name: str, arguments: list[str]) -> Given:
 
 def _run(given: Given, cradle: Cradle) -> int:
     if given.flag("help"):
-        return _help(["run"])
+        return _help([given.spec.name])
+    if given.spec.name == "shell":
+        from houseroom.frontends.cli import shell
+
+        return shell.shell(given, cradle)
     from houseroom.frontends.cli import run
 
     return run.run(given, cradle)
@@ -76,10 +80,22 @@ def _carry_out(given: Given) -> int:
     if given.flag("help"):
         return _help(given.spec.name.split())
     match given.spec.name:
+        case "session exec" | "session attach":
+            from houseroom.frontends.cli import inside
+
+            return inside.execute(given) if given.spec.name == "session exec" else inside.attach(given)
+        case "session start" | "session list" | "session show" | "session stop":
+            from houseroom.frontends.cli import session
+
+            return session.COMMANDS[given.spec.name](given)
         case "explain":
             from houseroom.frontends.cli import explain
 
             return explain.explain(given)
+        case "learn":
+            from houseroom.frontends.cli import learn
+
+            return learn.learn(given)
         case "doctor":
             from houseroom.frontends.cli import doctor
 

@@ -298,7 +298,7 @@ def _grants_text(grants: list[Grant], where: Places, sheet: Paper) -> str:
     if open_to_us:
         lines.append(sheet.prose(Text("To allow it for one run:", BOLD), 7))
         lines += [
-            f"{'':9}{sheet.set(f'houseroom run {option} {_quoted(subject, where)} -- COMMAND')}"
+            f"{'':9}{sheet.set(f'houseroom run {option} {shell_word(subject, where)} -- COMMAND')}"
             for option, subject in (grant.options for grant in open_to_us)
         ]
         lines.append(sheet.prose(Text("To allow it for good, in ~/.config/houseroom/policy.toml:", BOLD), 7))
@@ -309,12 +309,7 @@ def _grants_text(grants: list[Grant], where: Places, sheet: Paper) -> str:
     return "\n".join(lines)
 
 
-def _command(grant: Grant, where: Places) -> str:
-    option, subject = grant.options
-    return f"houseroom run {option} {_quoted(subject, where)} -- COMMAND"
-
-
-def _quoted(subject: str, where: Places) -> str:
+def shell_word(subject: str, where: Places) -> str:
     """A subject as a shell wants it; ``~`` must stay bare to be expanded, bytes that can't be shown need bash's ``$'…'``."""
     from shlex import quote
 

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Carry out one command line, without the program's name. Returns the exit code; an error of ours keeps its traceback."""
     gc.disable()  # nothing made on the way to a start is garbage
-    cradle = _begin() if arguments[:1] == ["run"] else None
+    if arguments[:2] == ["session", "exec"]:
+        from houseroom.frontends.cli import exec_client
+
+        code = exec_client.run(arguments[2:])
+        if code != exec_client.NOT_DONE:
+            return code
+    cradle = _begin() if arguments[:1] in (["run"], ["shell"]) else None
     from houseroom.frontends.cli.dispatch import carry_out
 
     return carry_out(arguments, cradle)

@@ -71,7 +71,8 @@ def _command(spec: Spec, paper: Paper) -> str:
 
 def usage(spec: Spec) -> str:
     """``houseroom run [OPTION…] [--] COMMAND [ARGUMENT…]``."""
-    return " ".join(part for part in ("houseroom", spec.name, "[OPTION…]", "[--]" if spec.command else "", spec.words) if part)
+    dashes = "[--]" if spec.command and "[--]" not in spec.words else ""
+    return " ".join(part for part in ("houseroom", spec.name, "[OPTION…]", dashes, spec.words) if part)
 
 
 def spelling(option: Option) -> str:

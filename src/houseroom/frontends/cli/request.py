@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from houseroom.policy.model import Places, Policy
     from houseroom.session.sandbox import Prepared, Wish
 
+OBSERVE = "denials"  # a failure can be explained, at a price that is hard to measure: docs/observe.md
 COMMAND_LINE = Origin("session", "command line")
 
 # option → policy key; the value of each is a path
@@ -53,7 +54,7 @@ def wish(given: Given) -> Wish:
     """All of it that a plan depends on, besides the policy files. Raises UsageError, PolicyError."""
     from houseroom.session.sandbox import Wish
 
-    return Wish(given.one("profile"), rules(given), settings(given), accepted(given), backend(given))
+    return Wish(given.one("profile"), rules(given), settings(given), accepted(given), backend(given), given.one("observe") or OBSERVE)
 
 
 def backend(given: Given) -> str:

@@ -12,10 +12,12 @@ from houseroom.frontends.cli import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from houseroom.enforce.linux.launch import Cradle
     from houseroom.frontends.cli.options import Given
-    from houseroom.policy.model import Places, Policy
-    from houseroom.session.sandbox import Command, Outcome, Prepared
+    from houseroom.policy.model import Places
+    from houseroom.session.sandbox import Again, Command, Outcome, Prepared
 
 
 def run(given: Given, cradle: Cradle) -> int:
@@ -25,9 +27,7 @@ def run(given: Given, cradle: Cradle) -> int:
     where = request.places(given)
     if given.flag("dry-run") or given.flag("json") or (given.flag("verbose") and not given.flag("quiet")):
         return _told(given, where, cradle)
-    command = _command(given)
-    start = sandbox.ready(where, request.wish(given), os.environb, cradle, command)
-    return _end(sandbox.run(start, command), given)
+    return _end(carry_out(given, lambda command: sandbox.ready(where, request.wish(given), os.environb, cradle, command)), given)
 
 
 def _told(given: Given, where: Places, cradle: Cradle) -> int:
@@ -35,17 +35,30 @@ def _told(given: Given, where: Places, cradle: Cradle) -> int:
     from houseroom.session import sandbox
 
     what = request.policy(given, where)
-    prepared = sandbox.prepare(what, where, accept=request.accepted(given), backend=request.backend(given), cradle=cradle)
+    wish = request.wish(given)
+    prepared = sandbox.prepare(what, where, accept=wish.accept, backend=wish.backend, observe=wish.observe, cradle=cradle)
     if given.flag("dry-run"):
         with prepared:
             return _show(prepared, given)
     if not given.flag("json"):
         _announce(prepared)
-    outcome = sandbox.run(prepared, _command(given))
+    outcome = carry_out(given, lambda _command: prepared)
     if given.flag("json"):
-        _report(prepared, outcome)
+        _report(prepared, outcome, given)
         return outcome.exit_code
     return _end(outcome, given)
+
+
+def carry_out(given: Given, start: Callable[[Command], Prepared | Again]) -> Outcome:
+    """Run the command to its end; at a terminal, in one of its own."""
+    from houseroom.session import sandbox
+
+    command = _command(given)
+    if os.isatty(0) and os.isatty(1):
+        from houseroom.frontends.cli import terminal
+
+        return terminal.run(start, command)
+    return sandbox.run(start(command), command)
 
 
 def _command(given: Given) -> Command:
@@ -61,19 +74,22 @@ def _end(outcome: Outcome, given: Given) -> int:
         from houseroom.frontends.cli import paper
 
         paper.note(outcome.detail)
-    if outcome.kind in ("timed-out", "not-started"):
+    if outcome.kind == "not-started":
         from houseroom.frontends.cli import paper
 
-        if outcome.kind == "not-started":
-            paper.fail(outcome.detail or f"can't run {given.words[0]}")
-        elif not given.flag("quiet"):
-            paper.note(_why_stopped(request.policy(given, request.places(given))))
+        paper.fail(outcome.detail or f"can't run {given.words[0]}")
+    if outcome.notes and given.spec.name == "run" and not given.flag("quiet"):
+        from houseroom.frontends.cli import denials
+
+        denials.tell(given, outcome)
     return outcome.exit_code
 
 
-def _report(prepared: Prepared, outcome: Outcome) -> None:
-    from houseroom.frontends.cli import paper
+def _report(prepared: Prepared, outcome: Outcome, given: Given) -> None:
+    from houseroom.frontends.cli import denials, paper
+    from houseroom.session import denials as found
 
+    observed = found.read(outcome.notes)
     paper.json_line(
         {
             "outcome": outcome.kind,
@@ -82,17 +98,12 @@ def _report(prepared: Prepared, outcome: Outcome) -> None:
             "detail": outcome.detail,
             "rung": prepared.plan.rung,
             "coverage": coverage(prepared),
+            "observed": request.wish(given).observe,
+            "denials": denials.as_document(found.explain(prepared.placed, observed)),
+            "executions": denials.executions(observed),
+            "lost": observed.lost,
         }
     )
-
-
-def _why_stopped(policy: Policy) -> str:
-    """Which limit it was: the shorter one, with its origin."""
-    from houseroom.policy.export import value_text
-
-    limits = [(key, setting) for key in ("limits.time", "session.expires") if (setting := policy.setting(key))]
-    key, setting = min(limits, key=lambda limit: float(str(limit[1].value)))
-    return f"stopped after {value_text(key, setting.value)}: {key} ({setting.origin})"
 
 
 def _announce(prepared: Prepared) -> None:

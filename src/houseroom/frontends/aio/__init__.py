@@ -1,0 +1,1 @@
+"""The asynchronous face. The only package that imports asyncio."""

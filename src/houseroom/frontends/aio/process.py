@@ -1,0 +1,231 @@
+"""``AsyncProcess``: a command that runs in a session, for an event loop."""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import asyncio
+import os
+import signal
+
+from houseroom.enforce.linux import terminal_sys
+from houseroom.enforce.linux.starters import Gone
+from houseroom.frontends.aio.waiting import Source, sink
+from houseroom.frontends.asked import kind_of, late, usage
+from houseroom.session.running import UNTIL_TOLD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from houseroom.frontends.aio.session import AsyncSession
+    from houseroom.frontends.asked import Asked
+    from houseroom.frontends.completed import Usage
+    from houseroom.session.course import Course
+    from houseroom.session.exchange import Plumbing
+
+
+class AsyncProcess:
+    """A command that runs in a session, in the manner of ``asyncio.subprocess.Process``.
+
+    ``stdin`` is a StreamWriter, ``stdout`` and ``stderr`` are StreamReaders where they are pipes, else None. With a terminal of
+    its own ``stdin`` and ``stdout`` are that terminal.
+    """
+
+    def __init__(self, session: AsyncSession, what: Asked, course: Course, withheld: tuple[str, ...]):
+        self.args, self.withheld, self.pid = what.args, withheld, course.pid
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._session, self._course = session, course
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._killed: asyncio.Future[bool] | None = None
+        self._stopped = False
+        self._sources: list[Source] = []
+        self._screen = -1
+        self._timer: asyncio.TimerHandle | None = None
+        session._processes.add(self)
+
+    async def _open(self, plumbing: Plumbing) -> None:
+        course, time = self._course, self._session._standing().time
+        if course.over:
+            self._finish()
+        else:
+            self._loop.add_reader(course.starter.sock.fileno(), self._hear)
+            self._timer = None if time is None else self._loop.call_later(time, self._time_is_up)
+        self._screen = course.terminal
+        if self._screen >= 0:
+            self.stdout = self._source(os.dup(self._screen))
+            self.stdin = await sink(os.dup(self._screen))
+        if (fd := plumbing.take("stdout")) >= 0:
+            self.stdout = self._source(fd)
+        if (fd := plumbing.take("stderr")) >= 0:
+            self.stderr = self._source(fd)
+        if (fd := plumbing.take("stdin")) >= 0:
+            self.stdin = await sink(fd)
+
+    def _source(self, fd: int) -> asyncio.StreamReader:
+        source = Source(fd)
+        self._sources.append(source)
+        return source.reader
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, minus the signal that killed it, or None while it runs."""
+        return self._course.returncode
+
+    @property
+    def kind(self) -> str | None:
+        """exited, signalled or timed-out (``limits.time``); None while it runs."""
+        code = self._course.returncode
+        return None if code is None else kind_of(code, stopped=self._stopped)
+
+    @property
+    def usage(self) -> Usage:
+        """What it and the children it waited for have used, once it has ended."""
+        return usage(self._course)
+
+    @property
+    def left(self) -> bool:
+        """Whether something that it started is alive though it has ended."""
+        return self._course.left
+
+    async def wait(self, timeout: float | None = None) -> int:  # noqa: ASYNC109 — as in subprocess; a timeout of asyncio's kills, see below
+        """Wait for the end. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds, and the command goes on.
+
+        Cancelled, also by ``asyncio.timeout`` and ``wait_for``, it kills everything that the command ever started.
+        """
+        try:
+            await asyncio.wait([self._over], timeout=timeout)
+        except asyncio.CancelledError:
+            await self.end()
+            raise
+        if not self._over.done():
+            raise late(self.args, timeout or 0, (None, None))
+        if self._killed is not None:
+            await self._killed
+        assert self.returncode is not None
+        return self.returncode
+
+    async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:  # noqa: A002
+        """Write ``input``, read all that comes, wait for the end. Cancelled, it kills as ``wait`` does."""
+        try:
+            out, err, _ = await asyncio.gather(all_of(self.stdout), all_of(self.stderr), self._feed(input))
+        except asyncio.CancelledError:
+            await self.end()
+            raise
+        await self.wait()
+        return out, err
+
+    async def _feed(self, data: bytes | None) -> None:
+        if self.stdin is None:
+            return
+        try:
+            self.stdin.write(data or b"")
+            await self.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it does not want all of it
+        self.stdin.close()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command, if it has not ended."""
+        if self.returncode is None:
+            self._session._standing().starters.signal(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask the command to end (SIGTERM)."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the command with everything it ever started; ``wait`` returns when nothing of it is alive."""
+        if self._killed is None and (not self._over.done() or self._course.left):
+            self._killed = self._session._tell_to_end(self._course.starter)
+            self._course.left = False
+            if not self._over.done():
+                self._loop.call_later(UNTIL_TOLD, self._give_up)
+
+    async def end(self) -> None:
+        """``kill``, wait, and close the streams."""
+        self.kill()
+        try:
+            if self._killed is not None:
+                await self._killed
+            await asyncio.wait([self._over])
+        finally:
+            self._close()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell its terminal another size. Raises ValueError where it has none."""
+        if self._screen < 0:
+            raise ValueError("this command has no terminal of its own")
+        terminal_sys.set_size(self._screen, (rows, columns))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The lines of its output, as they come."""
+        if self.stdout is None:
+            raise ValueError("its output is no pipe")
+        return self.stdout.__aiter__()
+
+    def __repr__(self) -> str:
+        return f"<AsyncProcess {self.pid}: {self.args!r}, {'running' if self.returncode is None else f'returncode {self.returncode}'}>"
+
+    def _hear(self) -> None:
+        try:
+            over = self._course.hear()
+        except BlockingIOError:
+            return
+        except Gone:
+            self._session._standing().drop_idle()
+            self._killed = self._session._tell_to_end(self._course.starter, gone=True)
+            over = True
+        if over:
+            self._finish()
+
+    def _finish(self) -> None:
+        """It is over, whatever has become of its starter."""
+        course = self._course
+        if self._over.done():
+            return
+        self._over.set_result(None)
+        if course.starter.sock.fileno() >= 0:
+            self._loop.remove_reader(course.starter.sock.fileno())
+        course.lost()
+        self._session._standing().keep(course.starter, reusable=course.reusable and self._killed is None)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._screen < 0 and not self._sources:
+            self._session._processes.discard(self)
+
+    def _give_up(self) -> None:
+        """It was killed and its starter has not told."""
+        if not self._over.done():
+            starters = self._session._standing().starters
+            if starters.control >= 0:
+                starters.tell_to_abandon(self._course.starter)
+            self._finish()
+
+    def _time_is_up(self) -> None:
+        self._stopped = True
+        self.kill()
+
+    def _lost(self) -> None:
+        """The session is over."""
+        self._finish()
+        self._close()
+
+    def _close(self) -> None:
+        for source in self._sources:
+            source.close()
+        if self.stdin is not None:
+            self.stdin.close()
+        if self._screen >= 0:
+            os.close(self._screen)
+            self._screen = -1
+        self._session._processes.discard(self)
+
+
+async def all_of(reader: asyncio.StreamReader | None) -> bytes | None:
+    return None if reader is None else await reader.read()

@@ -1,0 +1,113 @@
+"""What a command was refused, in a few lines: what, by which rule, and what would grant it."""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+from houseroom.frontends.cli import paper, request
+from houseroom.frontends.cli.paper import CYAN, Paper, Text
+from houseroom.policy.observation import EXECUTE
+from houseroom.session import denials as found
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from houseroom.frontends.cli.options import Given
+    from houseroom.policy.denials import Denial
+    from houseroom.policy.model import Places
+    from houseroom.policy.observation import Observed
+    from houseroom.session.sandbox import Outcome
+
+MOST = 5
+_PURPOSE = ("files.hide ", "files.private ")
+
+
+def tell(given: Given, outcome: Outcome) -> None:
+    """Say on standard error what was refused, where that may be why the command failed. With ``--verbose`` say all of it."""
+    from houseroom.session import sandbox
+
+    everything = given.flag("verbose")
+    observed = found.read(outcome.notes)
+    if not any(seen.denied for seen in observed.seen) or not (everything or _failed(outcome)):
+        return
+    where = request.places(given)
+    placed, _questions, _tree = sandbox.place(request.policy(given, where), where)
+    denials = found.explain(placed, observed)
+    shown = denials if everything else telling(denials)
+    if shown:
+        sheet = Paper(Paper.of_stdout().width, paper.wants_colour(sys.stderr))
+        paper.tell(as_text(shown, where, sheet, most=len(shown) if everything else MOST, lost=observed.lost))
+
+
+def _failed(outcome: Outcome) -> bool:
+    """Whether it ended as nobody wanted. Ctrl-C was wanted."""
+    return outcome.exit_code not in (0, 130) and outcome.kind != "not-started"
+
+
+def telling(denials: Sequence[Denial]) -> tuple[Denial, ...]:
+    """Those that may have to do with a failure."""
+    least = min((denial.noise for denial in denials), default=0)
+    return tuple(denial for denial in denials if denial.noise == least) if least < 2 else ()
+
+
+def as_text(denials: Sequence[Denial], where: Places, sheet: Paper, *, most: int, lost: int = 0) -> str:
+    """Two or three lines a denial: what was refused, by which rule; and how to allow it, or why nothing does."""
+    count = f"{len(denials)} things were" if len(denials) > 1 else "one thing was"
+    lines = [f"{sheet.ink('houseroom:', CYAN)} {count} refused to the command:"]
+    for denial in denials[:most]:
+        lines.append(sheet.prose(on_one_line(f"{_what(denial, where)}: {_why(denial, where)}"), 2, 4))
+        grant = allow(denial, where)
+        label = "see" if denial.rule.startswith(_PURPOSE) else "allow"
+        lines.append(f"    {label}: {sheet.set(Text(grant, CYAN))}" if grant else sheet.prose(denial.obstacle, 4))
+    rest = len(denials) - most
+    more = [f"{rest} more"] if rest > 0 else []
+    more += [f"at least {lost} more that were not kept"] if lost else []
+    if more:
+        lines.append(sheet.prose(f"and {', '.join(more)}: `houseroom run --verbose` lists all that is known", 2))
+    return "\n".join(line for line in lines if line.strip())
+
+
+def _what(denial: Denial, where: Places) -> str:
+    path = request.spelt(denial.path, where) if denial.access != "connect" or denial.path[:1] == "/" else denial.path
+    if denial.access == "connect" and len(denial.paths) > 1:
+        path = f"{denial.paths[0]} and {len(denial.paths) - 1} more"
+    many = f" ({len(denial.paths)} files)" if denial.access != "connect" and len(denial.paths) > 1 else ""
+    by = f", by {', '.join(denial.programs[:3])}" if denial.programs else ""
+    return f"{denial.access} {path}{many}{by}"
+
+
+def _why(denial: Denial, where: Places) -> str:
+    rule = f" ({denial.rule}, {request.spelt(denial.origin, where)})" if denial.rule else ""
+    return denial.reason + rule
+
+
+def on_one_line(text: str) -> str:
+    """What comes from inside must not look like a line of ours."""
+    return text.replace("\n", "\\n")
+
+
+def allow(denial: Denial, where: Places) -> str:
+    """The command line that allows it, "" where there is none. What is hidden is hidden on purpose: there is more to read first."""
+    if not denial.grant:
+        return ""
+    option, value = denial.grant
+    from houseroom.frontends.cli.explain import shell_word
+
+    word = shell_word(value, where) if value[:1] == "/" else value
+    if denial.rule.startswith(_PURPOSE):
+        return f"houseroom explain {denial.access} {word}"
+    return f"houseroom run {option} {word}"
+
+
+def executions(observed: Observed) -> list[dict[str, object]]:
+    """The programs that were started, for ``--json``."""
+    started = (seen for seen in observed.seen if seen.kind == EXECUTE and not seen.denied)
+    return [{"path": seen.path, "count": seen.count, "by": seen.program} for seen in started]
+
+
+def as_document(denials: Sequence[Denial]) -> list[dict[str, object]]:
+    """The denials for ``--json``."""
+    return [{name: getattr(denial, name) for name in denial.__match_args__} for denial in denials]

@@ -1,0 +1,180 @@
+"""A sandbox that stands, from the application's side: what its commands get, and the starters that wait for one.
+
+Nothing here waits, so the synchronous and the asynchronous face share it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import os
+from time import monotonic
+
+from houseroom.enforce.linux import frames, streams
+from houseroom.enforce.linux.starters import Starters
+from houseroom.errors import SessionEnded, SetupFailed
+from houseroom.session import environment, request
+from houseroom.session.keepers import KEEPERS, answer
+from houseroom.session.message import receive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Mapping
+
+    from houseroom.enforce.linux.starters import Starter
+    from houseroom.policy.decide import PlacedPolicy
+    from houseroom.policy.denials import Denial
+    from houseroom.session.exchange import Plumbing
+
+_MOST_IDLE = 4  # starters that are kept for the next commands; each is a process of about 1 MB
+
+
+def ask(wanted: request.Request) -> _socket.socket:
+    """Ask the keeper for a sandbox; readable when it stands or can't. Raises SetupFailed."""
+    words = os.memfd_create("request", os.MFD_CLOEXEC)
+    try:
+        data = memoryview(request.dump(wanted))
+        while data:
+            data = data[os.write(words, data) :]
+        os.lseek(words, 0, os.SEEK_SET)
+        return KEEPERS.ask(b"b", words)
+    finally:
+        os.close(words)
+
+
+def ask_to_lend(fd: int) -> _socket.socket:
+    """Ask the keeper for a descriptor of the same file that can't be used to change it. Raises SetupFailed."""
+    return KEEPERS.ask(b"l", fd)
+
+
+def lent(sock: _socket.socket, fd: int) -> int:
+    """The descriptor that was asked for. Raises SetupFailed where it did not come, or could not be had."""
+    try:
+        _letter, descriptors = receive(sock)
+    except BlockingIOError:
+        descriptors = []
+    finally:
+        sock.close()
+    if not descriptors:
+        hint = "It must have a name that the host knows it by; else pass its content, with input= or through a pipe."
+        raise SetupFailed("make read-only", f"the file given as descriptor {fd}", 0, "", hint)
+    return descriptors[0]
+
+
+class Standing:
+    """One sandbox. ``sock`` is what ``ask`` returned, with the answer there. Raises what the answer tells."""
+
+    def __init__(self, wanted: request.Request, sock: _socket.socket):
+        words, descriptors = answer(sock)
+        try:
+            built = request.load_answer(words)
+        except BaseException:
+            for fd in descriptors:
+                os.close(fd)
+            raise
+        self.starters = Starters(descriptors[0], descriptors[1], asked=True)
+        self.workspace = os.fsencode(wanted.places.workspace)
+        self.wanted = wanted
+        self.placed: PlacedPolicy | None = None
+        self.withheld, self.choice, self.own_mounts = built.withheld, built.choice, built.own_mounts
+        self.block = frames.block(built.environment)
+        self.time = built.limits.get("limits.time")
+        seconds = built.limits.get("session.expires")
+        self.expires = None if seconds is None else monotonic() + seconds
+        self.idle: list[Starter] = []
+        self.over = ""
+        self.owner = os.getpid()
+        KEEPERS.sandboxes.add(self)
+
+    def check(self) -> None:
+        """Raises SessionEnded where no command can be started any more."""
+        if self.over:
+            raise self.ended()
+        if self.owner != os.getpid():
+            raise SessionEnded("forked", "it belongs to the process that this one was forked from")
+
+    def ended(self) -> SessionEnded:
+        """Why there are no more commands: closed, or its time is up, or something has ended the sandbox."""
+        if not self.over:
+            self.over = "expired" if self.expires is not None and monotonic() >= self.expires - 1 else "ended"
+        match self.over:
+            case "closed":
+                return SessionEnded("closed", "it was closed")
+            case "expired":
+                return SessionEnded("expired", "its time is up (session.expires)")
+        return SessionEnded("ended", "its sandbox has ended")
+
+    def request(
+        self,
+        argv: list[bytes],
+        cwd: bytes,
+        given: Mapping[bytes, bytes] | None,
+        targets: tuple[int, ...],
+        size: tuple[int, int],
+        *,
+        quiet: bool,
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """A request to a starter, and the variables that were withheld. ``given`` is an environment in place of the session's.
+
+        Raises ValueError for what no command can get.
+        """
+        block, withheld = self.block, self.withheld
+        if given is not None:
+            self.choice = self.choice.knowing(map(os.fsdecode, given))
+            variables, withheld = environment.build(self.choice, given)
+            block = frames.block(variables)
+        return frames.start(argv, block, cwd, targets, size, quiet=quiet), withheld
+
+    def denials(self, notes: bytes) -> tuple[Denial, ...]:
+        """What was refused to a command, of which init noted this. The policy is looked at for the first that was refused something."""
+        from houseroom.session import denials, policy_files, sandbox
+
+        observed = denials.read(notes)
+        if not any(seen.denied for seen in observed.seen):
+            return ()
+        if self.placed is None:
+            wanted, where = self.wanted, self.wanted.places
+            policy = wanted.policy or policy_files.load(
+                where, profile=wanted.profile, session_rules=wanted.rules, session_settings=wanted.settings
+            )
+            self.placed = sandbox.place(policy, where)[0]
+        return denials.explain(self.placed, observed)
+
+    def changeable(self, plumbing: Plumbing) -> list[int]:
+        """Which of the descriptors to be passed for reading would let their file be changed. Raises OSError for one that is closed."""
+        return [at for at, fd in enumerate(plumbing.passed) if streams.is_changeable(fd) and self.own_mounts]
+
+    def spare(self) -> Starter | None:
+        """A starter that has nothing to do."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return None
+
+    def keep(self, starter: Starter, *, reusable: bool) -> None:
+        """A starter's command is over. Where that left something running, it serves no other."""
+        if not reusable or self.over or len(self.idle) >= _MOST_IDLE:
+            starter.close()
+            return
+        self.idle.append(starter)
+        if self.over:  # meanwhile
+            self.drop_idle()
+
+    def drop_idle(self) -> None:
+        """Starters that may have been ended with another."""
+        while (starter := self.spare()) is not None:
+            starter.close()
+
+    def forget(self) -> None:
+        """In a forked child: nothing of it is ours."""
+        self.drop_idle()
+        self.starters.let_go()
+
+    def close(self) -> None:
+        """No command is started any more; the rest is the caller's, with ``starters``."""
+        self.over = self.over or "closed"
+        KEEPERS.sandboxes.discard(self)
+        self.drop_idle()
