@@ -22,14 +22,18 @@ KEEPER = "2"  # of starters: the first process that init bears
 
 # argv: the script, a shell word for the victim's number ("" for the ordinary process), then the probe's argv without it.
 DRIVER = """
-import json, shlex, sys
+import json, shlex, subprocess, sys
 import houseroom
-target, *probe = sys.argv[1:]
+target, ends, *probe = sys.argv[1], sys.argv[2] == "ends", *sys.argv[3:]
 with houseroom.Session() as session:
     ordinary = session.popen(["sleep", "600"])
     words = shlex.join(probe)
     done = session.run(["sh", "-c", f"{words} {target or ordinary.pid}; true"], capture_output=True, text=True)
-    lives = ordinary.poll() is None
+    try:
+        ordinary.wait(timeout=5 if ends and not target else 0.3)  # its end is told a moment after it
+        lives = False
+    except subprocess.TimeoutExpired:
+        lives = True
     after = session.run(["echo", "works"], capture_output=True, text=True)
     print(json.dumps({"out": done.stdout, "err": done.stderr, "status": done.returncode, "lives": lives, "after": after.stdout}))
 """
@@ -38,7 +42,11 @@ with houseroom.Session() as session:
 def tried(bench: Bench, way: str, target: str) -> dict[str, Any]:
     """One probe in a session of its own, at a process of that session."""
     environment = {"PYTHONPATH": str(bench.identity.base / "src")}
-    outcome = bench.run([bench.identity.python, "-c", DRIVER, target, *bench.probe("attack_processes", way)], inside=False, env=environment)
+    outcome = bench.run(
+        [bench.identity.python, "-c", DRIVER, target, "ends" if way in ENDING else "", *bench.probe("attack_processes", way)],
+        inside=False,
+        env=environment,
+    )
     assert outcome.status == 0, outcome
     said: dict[str, Any] = json.loads(outcome.out)
     return said

@@ -164,7 +164,8 @@ def places(workspace: str | None) -> Places:
 
 
 def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cradle, command: Command | None) -> Prepared | Again:
-    """What ``run`` needs, or ``begin`` where there is no command yet, from a remembered plan where one fits, else by reading the policy and deciding. Raises as ``prepare``.
+    """What ``run`` needs, or ``begin`` where there is no command yet, from a remembered plan where one fits, else by reading the
+    policy and deciding. Raises as ``prepare``.
 
     ``cradle`` is an init that was begun already; it is the result's from here on.
     """
