@@ -435,7 +435,7 @@ def test_a_file_is_lent() -> None:
             file.seek(4)
             done = await session.run(["sh", "-c", "cat; chmod 777 /proc/self/fd/0"], stdin=file, capture_output=True)
         assert done.stdout == b"456789" and Path("input").stat().st_mode & 0o777 != 0o777
-        subprocess.run(["sh", "-c", "chmod 777 /proc/self/fd/0"], stdin=open("input", "rb"), check=True)  # noqa: ASYNC220
+        subprocess.run(["sh", "-c", "chmod 777 /proc/self/fd/0"], stdin=open("input", "rb"), check=True)
         assert Path("input").stat().st_mode & 0o777 == 0o777
 
     go(work)

@@ -156,7 +156,8 @@ def test_streams_of_the_caller(session: Session, project: Path) -> None:
 def test_descriptors_are_passed_under_their_own_numbers(session: Session) -> None:
     reading, writing = os.pipe()
     try:
-        script = f"import os; os.write({writing}, b'hello'); print([fd for fd in ({reading}, {writing}) if os.path.exists(f'/proc/self/fd/{{fd}}')])"
+        script = f"import os; os.write({writing}, b'hello'); "
+        script += f"print([fd for fd in ({reading}, {writing}) if os.path.exists(f'/proc/self/fd/{{fd}}')])"
         done = session.run([PYTHON, "-S", "-c", script], pass_fds=[writing], capture_output=True, text=True)
     finally:
         os.close(writing)
@@ -433,7 +434,9 @@ def test_many_commands_at_once(session: Session) -> None:
 def test_many_sandboxes_at_once(project: Path) -> None:
     def work(number: int) -> str:
         with Session() as session:
-            return str(session.run(["sh", "-c", f"echo {number} > made-{number}; cat made-{number}"], capture_output=True, text=True).stdout)
+            return str(
+                session.run(["sh", "-c", f"echo {number} > made-{number}; cat made-{number}"], capture_output=True, text=True).stdout
+            )
 
     assert in_threads(8, work) == [f"{number}\n" for number in range(8)]
 

@@ -260,9 +260,12 @@ class Process:
         """Kill the command with everything it ever started, and return when nothing of it is alive."""
         if self.poll() is None or self._course.left:
             self._house.starters.end(self._course.starter)
-            self._hear(running.UNTIL_TOLD)
+            self._hear(sum(running.TOLD_WITHIN))
             with self._hearing:
-                self._course.lost()
+                if not self._course.over:
+                    self._house.starters.abandon(self._course.starter)
+                    self._course.lost()
+                    self._finish()
                 self._course.left = False
 
     def resize(self, rows: int, columns: int) -> None:

@@ -146,9 +146,7 @@ class Exchange:
         """Whether there is anything left to read or write."""
         return bool(self.reading) or self.writing >= 0
 
-    def connect(
-        self, terminal: int, plumbing: Plumbing, data: bytes | None, limit: int | None
-    ) -> tuple[Captured | None, Captured | None]:
+    def connect(self, terminal: int, plumbing: Plumbing, data: bytes | None, limit: int | None) -> tuple[Captured | None, Captured | None]:
         """Our ends of a command's pipes, or of its terminal, become the exchange's. Returns what will be captured of its output."""
         if terminal >= 0:
             if data is not None:

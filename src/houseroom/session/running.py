@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from houseroom.session.course import Call
     from houseroom.session.request import Request
 
-UNTIL_TOLD = 1  # seconds: a starter tells of a killed command at once
+TOLD_WITHIN = (0.02, 0.05, 0.2, 0.8)  # seconds: a starter tells of a killed command at once
 
 
 class Done(Record):
@@ -240,15 +240,17 @@ def drain(exchange: Exchange) -> None:
 
 def kill(house: Standing, course: Course) -> None:
     """End all that the command ever started, and wait until nothing of it is alive."""
-    house.starters.end(course.starter)
     try:
-        while not course.over and readable(course.starter.sock.fileno(), UNTIL_TOLD):
-            course.hear()
+        for seconds in TOLD_WITHIN:  # it may not have been started yet when we said so
+            house.starters.end(course.starter)
+            while not course.over and readable(course.starter.sock.fileno(), seconds):
+                course.hear()
+            if course.over:
+                return
     except Gone:
         pass
-    if not course.over:  # it was not yet started when we said so, or another command keeps its starter from telling
-        house.starters.abandon(course.starter)
-        course.lost()
+    house.starters.abandon(course.starter)  # another command keeps its starter from telling
+    course.lost()
 
 
 def take_notes(house: Standing, course: Course) -> None:

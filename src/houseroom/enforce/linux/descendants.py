@@ -56,10 +56,11 @@ def below(pid: int) -> Iterator[int]:
         yield from below(child)
 
 
-def end_below(pid: int) -> None:
-    """Kill what is below a process until nobody is left but the dead whom it has not reaped yet."""
+def end_below(pid: int, *, spared: int = 0) -> None:
+    """Kill what is below a process until nobody is left but the dead whom it has not reaped yet, and one child with all below it."""
     while True:
-        alive = [child for child in below(pid) if not _is_dead(child)]
+        tops = [child for child in children(pid) if child != spared]
+        alive = [child for top in tops for child in (top, *below(top)) if not _is_dead(child)]
         if not alive:
             return
         for child in alive:

@@ -116,10 +116,7 @@ class Household(Init):
             descendants.end_below(starter)
 
     def _end_orphans(self) -> None:
-        for orphan in descendants.children(os.getpid()):
-            if orphan != self.child:
-                descendants.end_below(orphan)
-                descendants.kill(orphan)
+        descendants.end_below(os.getpid(), spared=self.child)  # what one of them starts meanwhile falls to us too
 
     def _end_everything_below(self) -> None:
         descendants.end_below(self.child)

@@ -97,7 +97,7 @@ class Starters:
             for _ in range(TRIES):
                 self.ask_for_another()
                 if not readable(self.first.sock.fileno(), PATIENCE):
-                    raise SetupFailed("start a command in", "the sandbox", ETIMEDOUT, os.strerror(ETIMEDOUT), _STOPPED)
+                    raise self.stopped()
                 starter = self.hear_of_another()
                 if starter is not None:
                     return starter
@@ -134,6 +134,11 @@ class Starters:
             what = "The commands in it may have used up limits.processes."
             raise SetupFailed("start a command in", "the sandbox", numbers[0], os.strerror(numbers[0]), what)
         return None
+
+    @staticmethod
+    def stopped() -> SetupFailed:
+        """The error of a sandbox that does not answer."""
+        return SetupFailed("start a command in", "the sandbox", ETIMEDOUT, os.strerror(ETIMEDOUT), _STOPPED)
 
     @staticmethod
     def over() -> SetupFailed:

@@ -14,7 +14,7 @@ from houseroom.enforce.linux import terminal_sys
 from houseroom.enforce.linux.starters import Gone
 from houseroom.frontends.aio.waiting import Source, sink
 from houseroom.frontends.asked import kind_of, late, usage
-from houseroom.session.running import UNTIL_TOLD
+from houseroom.session.running import TOLD_WITHIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class AsyncProcess:
         self._session, self._course = session, course
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
+        self._listened = course.starter.sock.fileno()
         self._killed: asyncio.Future[bool] | None = None
         self._stopped = False
         self._sources: list[Source] = []
@@ -54,7 +55,7 @@ class AsyncProcess:
         if course.over:
             self._finish()
         else:
-            self._loop.add_reader(course.starter.sock.fileno(), self._hear)
+            self._loop.add_reader(self._listened, self._hear)
             self._timer = None if time is None else self._loop.call_later(time, self._time_is_up)
         self._screen = course.terminal
         if self._screen >= 0:
@@ -145,7 +146,7 @@ class AsyncProcess:
             self._killed = self._session._tell_to_end(self._course.starter)
             self._course.left = False
             if not self._over.done():
-                self._loop.call_later(UNTIL_TOLD, self._give_up)
+                self._loop.call_later(sum(TOLD_WITHIN), self._give_up)
 
     async def end(self) -> None:
         """``kill``, wait, and close the streams."""
@@ -190,8 +191,7 @@ class AsyncProcess:
         if self._over.done():
             return
         self._over.set_result(None)
-        if course.starter.sock.fileno() >= 0:
-            self._loop.remove_reader(course.starter.sock.fileno())
+        self._loop.remove_reader(self._listened)
         course.lost()
         self._session._standing().keep(course.starter, reusable=course.reusable and self._killed is None)
         if self._timer is not None:
@@ -202,9 +202,8 @@ class AsyncProcess:
     def _give_up(self) -> None:
         """It was killed and its starter has not told."""
         if not self._over.done():
-            starters = self._session._standing().starters
-            if starters.control >= 0:
-                starters.tell_to_abandon(self._course.starter)
+            self._loop.remove_reader(self._listened)
+            self._session._abandon(self._course.starter)
             self._finish()
 
     def _time_is_up(self) -> None:

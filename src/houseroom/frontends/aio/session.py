@@ -24,7 +24,7 @@ from houseroom.frontends.asked import asked, completed, given, late
 from houseroom.session import standing
 from houseroom.session.course import NO_TERMINAL, Course
 from houseroom.session.exchange import Exchange, Plumbing
-from houseroom.session.running import UNTIL_TOLD, drain
+from houseroom.session.running import TOLD_WITHIN, drain
 from houseroom.session.standing import Standing
 
 TYPE_CHECKING = False
@@ -53,7 +53,8 @@ class AsyncSession:
         self.sandbox = described(sandbox, description)
         self._env = given(env)
         self._house: Standing | None = None
-        self._ends: dict[int, list[asyncio.Future[bool]]] = {}  # by the number of the starter that was told to end
+        # By the number of the starter that was told to end, in the order of telling; None where nobody waits.
+        self._ends: dict[int, list[asyncio.Future[bool] | None]] = {}
         self._over: asyncio.Future[None] | None = None  # done when nothing inside is alive
         self._asking = asyncio.Lock()
         self._processes: set[AsyncProcess] = set()
@@ -202,13 +203,16 @@ class AsyncSession:
             try:
                 for _ in range(TRIES):
                     house.starters.ask_for_another()
-                    await asyncio.wait_for(ready(first), PATIENCE)
+                    async with asyncio.timeout(PATIENCE):
+                        await ready(first)
                     starter = house.starters.hear_of_another()
                     if starter is not None:
                         return starter
             except SetupFailed as error:
                 if error.errno:
                     raise
+            except TimeoutError:
+                raise house.starters.stopped() from None
         raise house.ended()
 
     async def _see_through(self, course: Course, exchange: Exchange, seconds: float | None) -> bool:
@@ -240,17 +244,17 @@ class AsyncSession:
     async def _kill(self, course: Course) -> None:
         """End all that the command ever started, and wait until nothing of it is alive."""
         try:
-            await self._tell_to_end(course.starter)
-            if not course.over:
-                await attend(course, Exchange(), UNTIL_TOLD)
+            for seconds in TOLD_WITHIN:  # it may not have been started yet when we said so
+                await self._tell_to_end(course.starter)
+                if course.over or await attend(course, Exchange(), seconds):
+                    return
         except Gone:
             pass
         except BaseException:  # cancelled once more
             self._abandon(course.starter)
             raise
-        if not course.over:  # it was not yet started when we said so, or another command keeps its starter from telling
-            self._abandon(course.starter)
-            course.lost()
+        self._abandon(course.starter)  # another command keeps its starter from telling
+        course.lost()
 
     async def _bury(self, course: Course) -> bool:
         """The starter is gone, and the command with it: end what fell to init. False where the whole sandbox has ended."""
@@ -263,8 +267,8 @@ class AsyncSession:
     def _abandon(self, starter: Starter) -> None:
         """Have a starter killed with everything below it, without waiting."""
         starters = self._standing().starters
-        if starters.control >= 0:
-            starters.tell_to_abandon(starter)
+        if starters.control >= 0 and starters.tell_to_abandon(starter):
+            self._ends.setdefault(starter.number, []).append(None)
         starter.close()
 
     def _tell_to_end(self, starter: Starter, *, gone: bool = False) -> asyncio.Future[bool]:
@@ -288,8 +292,10 @@ class AsyncSession:
             case None:
                 self._end_of_init()
             case (wire.ENDED, number):
-                waiting = self._ends.get(number, [])
-                if waiting and not (first := waiting.pop(0)).done():
+                first, *others = self._ends.pop(number, [None])
+                if others:
+                    self._ends[number] = others
+                if first is not None and not first.done():
                     first.set_result(True)
             case (kind, _):
                 starters.notices.add(kind)
@@ -302,7 +308,7 @@ class AsyncSession:
         self._over.set_result(None)
         for waiting in self._ends.values():
             for ended in waiting:
-                if not ended.done():
+                if ended is not None and not ended.done():
                     ended.set_result(False)
         self._ends.clear()
 
