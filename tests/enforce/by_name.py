@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner import PATIENCE, Bench
+from runner import PATIENCE, Bench, eventually
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -105,6 +105,11 @@ def beating(file: Path) -> bool:
     before = file.stat().st_size if file.exists() else 0
     time.sleep(0.4)
     return (file.stat().st_size if file.exists() else 0) > before
+
+
+def begins(file: Path) -> bool:
+    """Whether somebody writes to a file, or does so soon."""
+    return eventually(lambda: beating(file))
 
 
 def descendants(pid: int) -> Sequence[int]:

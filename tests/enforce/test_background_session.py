@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from by_name import Sessions, beater, beating, descendants
+from by_name import Sessions, beater, beating, begins, descendants
 from runner import Bench, alive, eventually
 
 pytestmark = pytest.mark.needs("userns")
@@ -201,11 +201,11 @@ class TestClients:
         second = sessions.open("session", "exec", "work", "--", "sh", "-c", beater("second") + "echo READY; sleep 50")
         try:
             assert b"READY" in Bench.until_ready(first) and b"READY" in Bench.until_ready(second)
-            assert beating(sessions.beat("first")) and beating(sessions.beat("second"))
+            assert begins(sessions.beat("first")) and begins(sessions.beat("second"))
             first.kill()
             first.wait()
             assert eventually(lambda: not beating(sessions.beat("first"))), "it lives on without its client"
-            assert beating(sessions.beat("second"))
+            assert begins(sessions.beat("second"))
             assert second.poll() is None
         finally:
             Bench.end(first)
@@ -217,7 +217,7 @@ class TestClients:
         process = sessions.open("session", "exec", "work", "--", "sh", "-c", beater("signalled") + "echo READY; sleep 50")
         try:
             assert b"READY" in Bench.until_ready(process)
-            assert beating(sessions.beat("signalled"))
+            assert begins(sessions.beat("signalled"))
             os.kill(process.pid, number)
             assert process.wait(20) == code
         finally:
@@ -238,9 +238,9 @@ class TestClients:
     def test_what_a_command_left_lives_on_with_the_session(self, sessions: Sessions) -> None:
         sessions.start("work")
         assert sessions.sh("work", beater("left") + "true").returncode == 0
-        assert beating(sessions.beat("left"))
+        assert begins(sessions.beat("left"))
         assert sessions.exec("work", "true").returncode == 0
-        assert beating(sessions.beat("left"))
+        assert begins(sessions.beat("left"))
         assert sessions.call("session", "stop", "work").returncode == 0
         assert not beating(sessions.beat("left"))
 
@@ -294,7 +294,7 @@ class TestEnds:
         sessions.start(name, *options)
         assert sessions.sh(name, beater(name) + "true").returncode == 0
         holder = sessions.holder(name)
-        assert eventually(lambda: beating(sessions.beat(name)))
+        assert begins(sessions.beat(name))
         below = list(descendants(holder))
         assert len(below) >= 4
         return holder, below

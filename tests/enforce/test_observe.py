@@ -269,6 +269,44 @@ def test_what_was_refused_to_commands_of_a_session_is_told_of_each(bench: Bench)
         assert told[str(number)] == [[turn, expected] for turn in range(3)]
 
 
+AT_ONCE_IN_A_LOOP = """
+import asyncio, json, sys
+from houseroom import AsyncSession
+outside = sys.argv[1]
+def script(number, turn):
+    return ["sh", "-c", f"(sleep 0.1; echo x >> {outside}/late{number}) & echo x >> {outside}/now{number}; wait; exit {turn}"]
+async def main():
+    async with AsyncSession(observe="denials") as session:
+        async def work(number):
+            told = []
+            for turn in range(3):
+                done = await session.run(script(number, turn), stderr=-3)
+                told.append([done.returncode, sorted(path for denial in done.denials for path in denial.paths)])
+            return told
+        told = dict(enumerate(await asyncio.gather(*map(work, range(4)))))
+        await (await session.popen(script(9, 1), stderr=-3)).wait()
+        try:
+            async with asyncio.timeout(0.5):
+                await session.run(["sh", "-c", f"echo x >> {outside}/cancelled; sleep 60"], stderr=-3)
+        except TimeoutError:
+            pass
+        print(json.dumps([told, (await session.run(["true"])).denials]))
+asyncio.run(main())
+"""
+
+
+def test_what_was_refused_to_commands_of_an_event_loop_is_told_of_each(bench: Bench) -> None:
+    """One that was not asked about, and one that was cancelled, leave nothing to the next."""
+    python, env = bench.identity.python, {"PYTHONPATH": str(bench.identity.base / "src")}
+    outcome = bench.run([python, "-S", "-c", AT_ONCE_IN_A_LOOP, str(bench.stage.outside)], inside=False, env=env)
+    assert outcome.status == 0, outcome
+    told, quiet = json.loads(outcome.out)
+    assert quiet == []
+    for number in range(4):
+        expected = [f"{bench.stage.outside}/{word}{number}" for word in ("late", "now")]
+        assert told[str(number)] == [[turn, expected] for turn in range(3)]
+
+
 def test_nothing_is_told_where_nobody_asked(bench: Bench) -> None:
     code = "import sys; from houseroom import Sandbox; print(Sandbox().run(['touch', sys.argv[1]], stderr=-3).denials)"
     python, env = bench.identity.python, {"PYTHONPATH": str(bench.identity.base / "src")}

@@ -382,7 +382,7 @@ def test_closing_ends_what_runs() -> None:
         session = await AsyncSession().open()
         process = await session.popen(TREE, stdout=PIPE)
         task = asyncio.ensure_future(session.run(["sleep", "600"]))
-        await begun(session, 6)
+        await begun(session, 5)
         await session.close()
         await session.close()
         with pytest.raises(SessionEnded):
@@ -435,7 +435,8 @@ def test_a_file_is_lent() -> None:
             file.seek(4)
             done = await session.run(["sh", "-c", "cat; chmod 777 /proc/self/fd/0"], stdin=file, capture_output=True)
         assert done.stdout == b"456789" and Path("input").stat().st_mode & 0o777 != 0o777
-        subprocess.run(["sh", "-c", "chmod 777 /proc/self/fd/0"], stdin=open("input", "rb"), check=True)
+        with open("input", "rb") as file:
+            subprocess.run(["sh", "-c", "chmod 777 /proc/self/fd/0"], stdin=file, check=True)
         assert Path("input").stat().st_mode & 0o777 == 0o777
 
     go(work)

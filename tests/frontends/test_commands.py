@@ -155,7 +155,7 @@ def test_the_hot_path_imports_little(home: Path, start: tuple[str, ...]) -> None
     assert "houseroom.session.sandbox" in imported
     assert not imported & HEAVY
     assert not {name for name in imported if name.startswith("houseroom.frontends.cli.")} - {
-        f"houseroom.frontends.cli.{name}" for name in ("main", "dispatch", "options", "commands", "request", "run")
+        f"houseroom.frontends.cli.{name}" for name in ("main", "dispatch", "options", "run_options", "request", "run")
     }
 
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from by_name import Sessions, beater, beating, descendants
+from by_name import Sessions, beater, beating, begins, descendants
 from runner import alive, eventually
 from test_rungs import STARTS, lacking
 from typist import Typist
@@ -75,14 +75,14 @@ def test_sessions_on_every_rung(bench: Lacking, without: str) -> None:
         assert sessions.sh("work", "echo out; exit 7").returncode == 7
         stop_and_go_on(sessions.argv("session", "exec", "work", "--"), bench)
         first = sessions.open("session", "exec", "work", "--", "sh", "-c", beater("first") + "sleep 50")
-        assert eventually(lambda: beating(sessions.beat("first")))
+        assert begins(sessions.beat("first"))
         first.kill()
         first.communicate()
         assert eventually(lambda: not beating(sessions.beat("first")))
         assert sessions.sh("work", beater("left") + "true").returncode == 0
         holder = sessions.holder("work")
         below = list(descendants(holder))
-        assert beating(sessions.beat("left"))
+        assert begins(sessions.beat("left"))
         os.kill(holder, signal.SIGTERM)
         assert eventually(lambda: not any(map(alive, (holder, *below))))
         assert sessions.names() == [] and sessions.left() == []
@@ -98,7 +98,7 @@ def test_a_killed_holder_takes_everything_along_on_every_rung(bench: Lacking, wi
         assert sessions.sh("work", beater("left") + "true").returncode == 0
         holder = sessions.holder("work")
         below = list(descendants(holder))
-        assert beating(sessions.beat("left"))
+        assert begins(sessions.beat("left"))
         scrap = sessions.sh("work", "echo $TMPDIR").stdout.decode().strip()
         os.kill(holder, signal.SIGKILL)
         assert eventually(lambda: not any(map(alive, below)))

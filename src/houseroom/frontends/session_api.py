@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from houseroom.frontends.arguments import Description, Path, Stream, Words
     from houseroom.frontends.asked import Asked
     from houseroom.frontends.completed import Usage
+    from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy
     from houseroom.session.course import Course
     from houseroom.session.exchange import Captured
@@ -215,6 +216,11 @@ class Process:
     def left(self) -> bool:
         """Whether something that it started is alive though it has ended."""
         return self._course.left
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """What was refused to it, where that is observed and once it has ended."""
+        return self._house.denials(self._course.notes)
 
     def poll(self) -> int | None:
         """The return code if it has ended."""

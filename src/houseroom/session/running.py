@@ -255,7 +255,7 @@ def kill(house: Standing, course: Course) -> None:
 
 def take_notes(house: Standing, course: Course) -> None:
     """What was observed of a command that is over, before its starter has another one."""
-    if house.wanted.observe != "off":
+    if house.observes:
         course.notes = house.starters.notes(course.starter)
 
 

@@ -35,7 +35,7 @@ STOPPED, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
 
 _UNWATCHED = (
     "not every directory was watched, so a hidden file that the host replaced or made meanwhile may have shown. "
-    "Raise the limit: sysctl fs.inotify.max_user_watches=524288"
+    "Raise the limits: sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=1024"
 )
 
 

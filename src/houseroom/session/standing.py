@@ -154,6 +154,11 @@ class Standing:
         except IndexError:
             return None
 
+    @property
+    def observes(self) -> bool:
+        """Whether what commands try is noted."""
+        return self.wanted.observe != "off"
+
     def keep(self, starter: Starter, *, reusable: bool) -> None:
         """A starter's command is over. Where that left something running, it serves no other."""
         if not reusable or self.over or len(self.idle) >= _MOST_IDLE:

@@ -152,7 +152,11 @@ class Init:
         """Answer calls and keep masks from now on."""
         from houseroom.enforce.linux import attending
 
-        self.watcher = attending.watcher(self.steps, self.build)
+        try:
+            self.watcher = attending.watcher(self.steps, self.build)
+        except OSError:  # the user's other sandboxes hold all the queues there may be (fs.inotify.max_user_instances)
+            self.told = True
+            wire.send_status(self.control, wire.UNWATCHED, 0)
         mediator = attending.mediator(self.steps, self.umask) if listener >= 0 else None
         if mediator:
             mediator.listener = listener

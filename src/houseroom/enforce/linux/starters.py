@@ -180,13 +180,17 @@ class Starters:
     def notes(self, starter: Starter) -> bytes:
         """What init noted of a starter's command, for ``observed.read``; it forgets it."""
         with self._telling:
-            if not self._tell(wire.NOTES, starter.number, 0):
+            if not self.tell_notes(starter):
                 return b""
             while (said := wire.receive_status(self.control)) is not None:
                 if said[0] == wire.OBSERVED:
                     return wire.receive_notes(self.control, said[1])
                 self.notices.add(said[0])
         return b""
+
+    def tell_notes(self, starter: Starter) -> bool:
+        """Tell init the same without waiting; it says (``wire.OBSERVED``, a length) on ``control``, with so many bytes behind it."""
+        return self._tell(wire.NOTES, starter.number, 0)
 
     def _tell(self, kind: int, number: int, more: int) -> bool:
         try:

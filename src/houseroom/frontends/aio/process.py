@@ -193,7 +193,8 @@ class AsyncProcess:
         self._over.set_result(None)
         self._loop.remove_reader(self._listened)
         course.lost()
-        self._session._standing().keep(course.starter, reusable=course.reusable and self._killed is None)
+        house = self._session._standing()  # whose init may have noted something that is nobody's here
+        house.keep(course.starter, reusable=course.reusable and self._killed is None and not house.observes)
         if self._timer is not None:
             self._timer.cancel()
         if self._screen < 0 and not self._sources:

@@ -55,6 +55,7 @@ class AsyncSession:
         self._house: Standing | None = None
         # By the number of the starter that was told to end, in the order of telling; None where nobody waits.
         self._ends: dict[int, list[asyncio.Future[bool] | None]] = {}
+        self._noting: list[asyncio.Future[bytes]] = []  # who waits for the notes of a command, in the order of asking
         self._over: asyncio.Future[None] | None = None  # done when nothing inside is alive
         self._asking = asyncio.Lock()
         self._processes: set[AsyncProcess] = set()
@@ -132,7 +133,8 @@ class AsyncSession:
             plumbing.close()
         if not in_time and timeout is not None and timeout <= min(limits):
             raise late(what.args, timeout, captured)
-        ended = completed(what.args, course, what.spelt, captured, withheld, stopped=not in_time)
+        denials = house.denials(course.notes)
+        ended = completed(what.args, course, what.spelt, captured, withheld, stopped=not in_time, denials=denials)
         if check:
             ended.check_returncode()
         return ended
@@ -234,12 +236,26 @@ class AsyncSession:
             return True
         except BaseException:  # we are cancelled: nothing of the command stays
             await self._kill(course)
-            house.keep(course.starter, reusable=course.reusable)
+            house.keep(course.starter, reusable=course.reusable and not house.observes)
             raise
+        await self._take_notes(course)
         house.keep(course.starter, reusable=course.reusable)
         if course.failure:
             raise course.failure
         return in_time
+
+    async def _take_notes(self, course: Course) -> None:
+        """What was observed of a command that is over, before its starter has another one."""
+        house = self._standing()
+        if not house.observes or self._over is None or self._over.done() or not house.starters.tell_notes(course.starter):
+            return
+        noted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._noting.append(noted)
+        try:
+            course.notes = await noted
+        except BaseException:  # cancelled
+            house.keep(course.starter, reusable=False)
+            raise
 
     async def _kill(self, course: Course) -> None:
         """End all that the command ever started, and wait until nothing of it is alive."""
@@ -297,6 +313,13 @@ class AsyncSession:
                     self._ends[number] = others
                 if first is not None and not first.done():
                     first.set_result(True)
+            case (wire.OBSERVED, length):
+                os.set_blocking(starters.control, True)  # init is writing what follows
+                notes = wire.receive_notes(starters.control, length)
+                os.set_blocking(starters.control, False)
+                noted = self._noting.pop(0)
+                if not noted.done():
+                    noted.set_result(notes)
             case (kind, _):
                 starters.notices.add(kind)
 
@@ -311,6 +334,10 @@ class AsyncSession:
                 if ended is not None and not ended.done():
                     ended.set_result(False)
         self._ends.clear()
+        for noted in self._noting:
+            if not noted.done():
+                noted.set_result(b"")
+        self._noting.clear()
 
 
 class Starting:

@@ -12,7 +12,7 @@ from errno import EIO
 from io import FileIO
 from time import monotonic
 
-from houseroom.enforce.linux.starters import Gone
+from houseroom.enforce.linux.starters import Gone, readable
 from houseroom.session import standing
 from houseroom.session.exchange import LINGER, LINGER_AT_MOST, Exchange
 
@@ -46,7 +46,7 @@ class Source:
         if data:
             self.reader.feed_data(data)
         else:
-            self.close()
+            self._stop()
 
     def pause_reading(self) -> None:
         """The reader has more than enough."""
@@ -62,7 +62,12 @@ class Source:
         return self._fd < 0
 
     def close(self) -> None:
-        """Nothing is read any more: the reader meets the end."""
+        """Nobody holds the other end for long any more: the reader gets what is there, and meets the end."""
+        while self._fd >= 0 and readable(self._fd, 0):
+            self._read()
+        self._stop()
+
+    def _stop(self) -> None:
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)

@@ -59,6 +59,10 @@ def _dispatch(arguments: list[str], cradle: Cradle | None) -> int:
 
 
 def _read(name: str, arguments: list[str]) -> Given:
+    if name == "run":
+        from houseroom.frontends.cli.run_options import RUN
+
+        return parse(RUN, arguments)
     from houseroom.frontends.cli.commands import SPECS
 
     return parse(SPECS[name], arguments)
