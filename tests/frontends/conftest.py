@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "enforce"))  # for insiders
+
 START = (sys.executable, "-I", "-S", str(Path(__file__).parents[2] / "src" / "houseroom" / "__main__.py"))
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 

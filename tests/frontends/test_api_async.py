@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from insiders import COUNT
 
 from houseroom import AsyncProcess, AsyncSession, CannotEnforce, PolicyError, SessionEnded
 from houseroom.policy import presets
@@ -48,8 +49,7 @@ def go(work: Callable[[AsyncSession], Coroutine[Any, Any, None]], **how: Any) ->
 
 async def count(session: AsyncSession, name: str = "sleep") -> int:
     """How many processes of this name are alive inside."""
-    script = "import os,sys; print(sum(open(f'/proc/{p}/comm').read() == sys.argv[1] + '\\n' for p in os.listdir('/proc') if p.isdigit()))"
-    return int((await session.run([PYTHON, "-S", "-c", script, name], capture_output=True)).stdout)
+    return int((await session.run([PYTHON, "-S", "-c", COUNT, name], capture_output=True)).stdout)
 
 
 async def begun(session: AsyncSession, number: int) -> None:

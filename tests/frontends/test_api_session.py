@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from insiders import COUNT
 
 from houseroom import Completed, Policy, PolicyError, Process, Sandbox, Session, SessionEnded, SetupFailed
 from houseroom.policy import presets
@@ -51,8 +52,7 @@ def limited(write: str = "", **settings: float) -> Policy:
 
 def count(session: Session, name: str) -> int:
     """How many processes of this name are alive inside."""
-    script = "import os,sys; print(sum(open(f'/proc/{p}/comm').read() == sys.argv[1] + '\\n' for p in os.listdir('/proc') if p.isdigit()))"
-    return int(session.run([PYTHON, "-S", "-c", script, name], capture_output=True).stdout)
+    return int(session.run([PYTHON, "-S", "-c", COUNT, name], capture_output=True).stdout)
 
 
 # -- run ------------------------------------------------------------------------------------------------------------------

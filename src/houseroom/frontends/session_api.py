@@ -240,7 +240,7 @@ class Process:
             if self._exchange is None:
                 self._exchange = self._connect(self._spelt.encode(input))
             try:
-                in_time = running.attend(self._course, self._exchange, timeout)
+                in_time = running.attend(self._house, self._course, self._exchange, timeout)
             except Gone:
                 self._bury()
                 running.drain(self._exchange)
@@ -304,9 +304,14 @@ class Process:
         if not self._hearing.acquire(blocking=seconds != 0, timeout=-1 if seconds is None or seconds <= 0 else seconds):
             return self._course.over
         try:
+            silent = 0
             while not self._course.over:
-                if not readable(self._course.starter.sock.fileno(), None if end is None else max(0, end - monotonic())):
-                    return False
+                left = running.TICK if end is None else max(0, min(running.TICK, end - monotonic()))
+                if not readable(self._course.starter.sock.fileno(), left):
+                    if end is not None and monotonic() >= end:
+                        return False
+                    silent = self._house.wake(self._course.starter, silent + 1)
+                    continue
                 try:
                     self._course.hear()
                 except Gone:

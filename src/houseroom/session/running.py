@@ -10,7 +10,9 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
+from _socket import SO_RCVTIMEO, SOL_SOCKET
 from select import POLLIN, POLLOUT, poll
+from struct import pack
 from time import monotonic
 
 from houseroom.enforce.linux.starters import PATIENCE, TRIES, Gone, readable
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from houseroom.session.course import Call
     from houseroom.session.request import Request
 
+TICK = 1  # seconds without a word from a starter, after which it is woken: a command may have stopped it
+_TICK = pack("ll", TICK, 0)  # struct timeval, socket(7)
 TOLD_WITHIN = (0.02, 0.05, 0.2, 0.8)  # seconds: a starter tells of a killed command at once
 
 
@@ -133,7 +137,9 @@ def _ask(house: Standing, request: bytes, plumbing: Plumbing) -> Starter:
 def another(house: Standing) -> Starter:
     """One more starter. Raises SessionEnded, and SetupFailed where the commands have used up what there is."""
     try:
-        return house.starters.another()
+        starter = house.starters.another()
+        starter.sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _TICK)
+        return starter
     except SetupFailed as error:
         if error.errno:
             raise
@@ -158,7 +164,7 @@ def see_through(house: Standing, course: Course, exchange: Exchange, seconds: fl
     Raises OSError for what could not be started, and SessionEnded.
     """
     try:
-        in_time = attend(course, exchange, seconds)
+        in_time = attend(house, course, exchange, seconds)
         if not in_time:
             kill(house, course)
             drain(exchange)
@@ -178,11 +184,15 @@ def see_through(house: Standing, course: Course, exchange: Exchange, seconds: fl
     return in_time
 
 
-def attend(course: Course, exchange: Exchange, seconds: float | None) -> bool:
+def attend(house: Standing, course: Course, exchange: Exchange, seconds: float | None) -> bool:
     """Move bytes until the command is over; False where the time was up before. Raises Gone."""
+    silent = 0
     if seconds is None and not exchange.busy:
-        while not course.hear():
-            pass
+        while not course.over:
+            try:
+                course.hear()
+            except BlockingIOError:
+                silent = house.wake(course.starter, silent + 1)
         return True
     waiting, starter = poll(), course.starter.sock.fileno()
     if not course.over:
@@ -190,9 +200,11 @@ def attend(course: Course, exchange: Exchange, seconds: float | None) -> bool:
     _enlist(waiting, exchange)
     end = None if seconds is None else monotonic() + seconds
     while not course.over:
-        ready = waiting.poll(None if end is None else max(0, (end - monotonic()) * 1000))
+        ready = waiting.poll(TICK * 1000 if end is None else max(0, min(TICK, end - monotonic()) * 1000))
         if not ready and end is not None and monotonic() >= end:
             return False
+        if not ready:
+            silent = house.wake(course.starter, silent + 1)
         for fd, _events in ready:
             if fd == starter:
                 course.hear()

@@ -9,6 +9,7 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
+import _signal
 import os
 from time import monotonic
 
@@ -167,6 +168,12 @@ class Standing:
         self.idle.append(starter)
         if self.over:  # meanwhile
             self.drop_idle()
+
+    def wake(self, starter: Starter, silent: int) -> int:
+        """After 1, 2, 4 … seconds without a word from a busy starter: have it continued, for a command may have stopped it."""
+        if silent & (silent - 1) == 0:
+            self.starters.signal(starter.number, _signal.SIGCONT)
+        return silent
 
     def drop_idle(self) -> None:
         """Starters that may have been ended with another."""

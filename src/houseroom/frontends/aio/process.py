@@ -12,7 +12,7 @@ import signal
 
 from houseroom.enforce.linux import terminal_sys
 from houseroom.enforce.linux.starters import Gone
-from houseroom.frontends.aio.waiting import Source, sink
+from houseroom.frontends.aio.waiting import Source, Waking, sink
 from houseroom.frontends.asked import kind_of, late, usage
 from houseroom.session.running import TOLD_WITHIN
 
@@ -48,6 +48,7 @@ class AsyncProcess:
         self._sources: list[Source] = []
         self._screen = -1
         self._timer: asyncio.TimerHandle | None = None
+        self._waking: Waking | None = None
         session._processes.add(self)
 
     async def _open(self, plumbing: Plumbing) -> None:
@@ -57,6 +58,7 @@ class AsyncProcess:
         else:
             self._loop.add_reader(self._listened, self._hear)
             self._timer = None if time is None else self._loop.call_later(time, self._time_is_up)
+            self._waking = Waking(self._session._standing(), course.starter)
         self._screen = course.terminal
         if self._screen >= 0:
             self.stdout = self._source(os.dup(self._screen))
@@ -197,6 +199,8 @@ class AsyncProcess:
         house.keep(course.starter, reusable=course.reusable and self._killed is None and not house.observes)
         if self._timer is not None:
             self._timer.cancel()
+        if self._waking is not None:
+            self._waking.stop()
         if self._screen < 0 and not self._sources:
             self._session._processes.discard(self)
 

@@ -224,7 +224,7 @@ class AsyncSession:
         """
         house = self._standing()
         try:
-            in_time = await attend(course, exchange, seconds)
+            in_time = await attend(house, course, exchange, seconds)
             if not in_time:
                 await self._kill(course)
                 drain(exchange)
@@ -262,7 +262,7 @@ class AsyncSession:
         try:
             for seconds in TOLD_WITHIN:  # it may not have been started yet when we said so
                 await self._tell_to_end(course.starter)
-                if course.over or await attend(course, Exchange(), seconds):
+                if course.over or await attend(self._standing(), course, Exchange(), seconds):
                     return
         except Gone:
             pass

@@ -15,10 +15,13 @@ from time import monotonic
 from houseroom.enforce.linux.starters import Gone, readable
 from houseroom.session import standing
 from houseroom.session.exchange import LINGER, LINGER_AT_MOST, Exchange
+from houseroom.session.running import TICK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from houseroom.enforce.linux.starters import Starter
     from houseroom.session.course import Course
+    from houseroom.session.standing import Standing
 
 _AT_ONCE = 1 << 16
 _LIMIT = 1 << 16  # of a line, as asyncio has it
@@ -108,7 +111,25 @@ async def lent(fd: int) -> int:
         sock.close()
 
 
-async def attend(course: Course, exchange: Exchange, seconds: float | None) -> bool:
+class Waking:
+    """While a starter is silent it is woken after 1, 2, 4 … seconds: a command may have stopped it."""
+
+    def __init__(self, house: Standing, starter: Starter):
+        self.house, self.starter, self.loop = house, starter, asyncio.get_running_loop()
+        self.silent = TICK
+        self.timer = self.loop.call_later(TICK, self._wake)
+
+    def _wake(self) -> None:
+        self.house.wake(self.starter, TICK)
+        self.timer = self.loop.call_later(self.silent, self._wake)
+        self.silent *= 2
+
+    def stop(self) -> None:
+        """It has spoken."""
+        self.timer.cancel()
+
+
+async def attend(house: Standing, course: Course, exchange: Exchange, seconds: float | None) -> bool:
     """Move bytes until the command is over; False where the time was up before. Raises Gone."""
     loop = asyncio.get_running_loop()
     over: asyncio.Future[bool] = loop.create_future()
@@ -130,7 +151,7 @@ async def attend(course: Course, exchange: Exchange, seconds: float | None) -> b
             over.set_result(False)
 
     timer = None if seconds is None else loop.call_later(seconds, give_up)
-    flow = Flow(exchange)
+    flow, waking = Flow(exchange), Waking(house, course.starter)
     loop.add_reader(sock, hear)
     try:
         in_time = await over
@@ -141,6 +162,7 @@ async def attend(course: Course, exchange: Exchange, seconds: float | None) -> b
     finally:
         loop.remove_reader(sock)
         flow.stop()
+        waking.stop()
         if timer is not None:
             timer.cancel()
 
