@@ -9,12 +9,18 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
+
+# A run in the background, by nohup(1) or a shell's &, hands these on ignored, and so does everything that tests start.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing about what is right
 settings.load_profile("untimed")

@@ -32,11 +32,24 @@ if sys.platform != "win32":
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; ``argv`` without the program's name. Returns the exit code."""
     if sys.platform == "linux":
+        _open_streams()
         from houseroom.frontends.cli.main import main as command_line
 
         return command_line(sys.argv[1:] if argv is None else argv)
     sys.stderr.write("houseroom: can't enforce anything on this system: so far it needs Linux\n")
     return 125
+
+
+def _open_streams() -> None:
+    """A closed standard stream is an empty one: else a socket or file of ours would take its number."""
+    import posix
+
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)  # noqa: FBT003 — it takes no keyword
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 — it stays open
 
 
 if __name__ == "__main__":

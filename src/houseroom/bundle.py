@@ -44,9 +44,10 @@ class Bundle:
 
     def __init__(self, fd: int = -1, start: int = 0, rows: dict[str, Row] | None = None):
         self.fd, self.start, self.rows = fd, start, rows or {}
-        self.held: dict[str, bytes] = {}
+        self.held: dict[str, bytes] = {}  # code in memory
+        self.sure: set[str] = set()  # modules whose sources need not be looked at any more
         self.served: dict[str, Row] = {}  # what was imported from here, each with the state of its source at that moment
-        self.missed = False
+        self.missed = self.sealed = False
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         """As the import system asks it; None leaves a module to the finders after this one."""
@@ -68,34 +69,41 @@ class Bundle:
         return spec
 
     def hold(self, name: str) -> None:
-        """Have a module's code in memory, from the bundle or from its own file. Raises OSError and what else an import raises."""
-        data = self._read(name)
-        if data is None:
-            package = exists(source(name, package=True))
-            data = marshal.dumps(files.SourceFileLoader(name, source(name, package=package)).get_code(name))
-            self.rows[name] = (package, 0, 0, b"", 0, 0)
-        self.held[name] = data
+        """See to it that a module's code can be had without its files: from the bundle, which stays open, or from memory.
 
-    def close(self) -> None:
-        """From now on only what is held is served."""
-        if self.fd >= 0:
-            posix.close(self.fd)
-            self.fd = -1
+        Raises OSError and what else an import raises.
+        """
+        if self._fits(name):
+            self.sure.add(name)
+            return
+        package = exists(source(name, package=True))
+        self.held[name] = marshal.dumps(files.SourceFileLoader(name, source(name, package=package)).get_code(name))
+        self.rows[name] = (package, 0, 0, b"", 0, 0)
 
     def _read(self, name: str) -> bytes | None:
         """A module's code as it was written, None where there is none that fits its source."""
-        if self.fd < 0 or name not in self.rows:
+        if name not in self.sure and not self._fits(name):
             return None
-        package, time, size, digest, at, length = self.rows[name]
+        _, _, _, digest, at, length = self.rows[name]
         try:
-            status = posix.stat(source(name, package=package))
             data = posix.pread(self.fd, length, self.start + at)
         except OSError:
             return None
-        if status.st_mtime_ns != time or status.st_size != size or hashed(data) != digest:
+        if hashed(data) != digest:
             return None
         self.served[name] = self.rows[name]
         return data
+
+    def _fits(self, name: str) -> bool:
+        """Whether the code here was made of the module's source as that is now."""
+        if self.fd < 0 or self.sealed or name not in self.rows:
+            return False
+        package, time, size, _, _, _ = self.rows[name]
+        try:
+            status = posix.stat(source(name, package=package))
+        except OSError:
+            return False
+        return status.st_mtime_ns == time and status.st_size == size
 
 
 class _Loader(files.SourceFileLoader):
@@ -121,24 +129,27 @@ def serve() -> Bundle:
     return bundle
 
 
-def hold(names: Iterable[str]) -> None:
-    """Have the code of these modules in memory, for a process that will import them when their files are out of its sight.
+def hold(names: Iterable[str]) -> int:
+    """See to it that these modules can be imported when their files are out of sight.
 
-    Afterwards no descriptor is needed, and none is kept. Raises OSError where a module has no file.
+    Returns the descriptor that must stay open for that, -1 for none. Raises OSError where a module has no file.
     """
     bundle = _serving()
     if bundle is None:
         bundle = Bundle()
         sys.meta_path.insert(0, bundle)
     for name in names:
-        if name not in sys.modules and name not in bundle.held:
+        if name not in sys.modules and name not in bundle.held and name not in bundle.sure:
             bundle.hold(name)
-    bundle.close()
+    return bundle.fd
 
 
 def seal() -> None:
     """From now on nothing is imported but what is held or part of the interpreter: no file is looked for."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not files.PathFinder]
+    bundle = _serving()
+    if bundle is not None:
+        bundle.sealed = True
 
 
 def used() -> tuple[State, ...]:

@@ -77,3 +77,14 @@ def test_python_variables_do_not_reach_it(prefix: Path, tmp_path: Path) -> None:
 def test_the_module_runs_too(prefix: Path) -> None:
     done = subprocess.run([prefix / "bin/python3", "-m", "houseroom", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == VERSION
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_closed_stream_is_an_empty_one(prefix: Path, closed: str) -> None:
+    done = subprocess.run(["sh", "-c", f'"$0" --version {closed}', prefix / "bin/houseroom"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, VERSION), done.stderr
+
+
+def test_where_nobody_reads_it_ends_well(prefix: Path) -> None:
+    done = subprocess.run(["sh", "-c", '"$0" --version <&- >&-', prefix / "bin/houseroom"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -77,7 +77,7 @@ watch = Watch((workspace,), (((f"{workspace}/**/.env", "hide"),),), (), ((secret
 mask = Mask(f"{workspace}/.env", "file", "")
 build = Build([Root("host", ""), Area(0, ""), Devices(""), Proc(False, (), (), ""), Bind(workspace, True, ""), mask, watch])
 build.run()
-watcher = Watcher(watch, build)
+watcher = Watcher(watch, build, set())
 os.link(".env", "directory/innocent", src_dir_fd=host, dst_dir_fd=host)
 os.mkfifo("directory/fifo", dir_fd=host)
 os.mkdir("fresh", dir_fd=host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,32 @@ def test_process_1_shows_neither_its_words_nor_its_environment(bench: Bench) -> 
     assert inside.out.strip() == "probe: words", inside
     own = bench.run(["sh", "-c", WORDS.format(process="self"), "sh", token], inside=True)
     assert token in own.out, own  # reading it works inside, for what is the command's own
+
+
+LOOK = """
+import os, stat
+def kind(fd):
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return "closed"
+    return "socket" if stat.S_ISSOCK(mode) else "directory" if stat.S_ISDIR(mode) else "other"
+kinds = {kind(fd) for fd in range(256)}
+open("seen", "w").write(" ".join(sorted(kinds)))
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_lets_nothing_of_ours_in(bench: Bench, closed: str) -> None:
+    """No socket or file that houseroom opens takes its number; the command finds it closed or empty."""
+    argv = [bench.identity.python, "-S", "-c", LOOK]
+    seen = bench.stage.workspace / "seen"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outside = bench.run(["sh", "-c", f'"$@" 7<&0 {closed}', "sh", *argv], inside=False, stdin=theirs.fileno())
+    assert "socket" in seen.read_text(), outside
+    seen.unlink()
+    environment = {"PYTHONPATH": str(bench.identity.base / "src")}
+    inside = bench.run(["sh", "-c", f'"$@" {closed}', "sh", *bench.command(argv, inside=True)], inside=False, env=environment)
+    assert inside.status == 0, inside
+    assert seen.read_text() in ("other", "closed other")

@@ -71,6 +71,7 @@ class Holder:
 
     def live(self) -> None:
         """Until the session is idle for too long, has expired, is stopped, or its directory is taken away."""
+        self.starters.tell_to_watch()
         listener, first = self.seat.listener.fileno(), self.starters.first.sock.fileno()
         wakes = self._hear_of_ends()
         for fd in (listener, first, self.starters.control, *wakes):

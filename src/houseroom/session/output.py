@@ -60,10 +60,8 @@ class Relay:
         self.theirs = {}
 
     def attend(self, cradle: Cradle, seconds: float | None) -> Ended:
-        """Tell a cradle's command to go, and pass on what it prints until it has ended, its time is up, or it is "enough"."""
+        """Pass on what a cradle's command prints until it has ended, its time is up, or it is "enough"."""
         self.handed_over()
-        cradle.forward_signals()
-        cradle.go()
         end = None if seconds is None else monotonic() + seconds
         while True:
             how = self.until(cradle.control, None if end is None else max(0, int((end - monotonic()) * 1000)))

@@ -12,7 +12,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 import os
 from _socket import SO_RCVTIMEO, SOL_SOCKET
 from select import POLLIN, POLLOUT, poll
-from struct import pack
+from _struct import pack
 from time import monotonic
 
 from houseroom.enforce.linux.starters import PATIENCE, TRIES, Gone, readable

@@ -274,13 +274,16 @@ def prepare(
 def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, float | None], Ended] | None = None) -> Outcome:
     """Run one command to its end, with the caller's standard streams. Raises SetupFailed where the kernel refused a step.
 
-    ``attend`` takes the place of waiting where the command has a terminal of its own: it tells the cradle to go.
+    ``attend`` takes the place of waiting where the command has a terminal of its own; what signals mean is its matter then.
     """
     try:
         cradle = start.start(command)
+        cradle.go()
         cradle.ready()
+        if attend is None:
+            cradle.forward_signals()  # until here they end us, and with us what has begun
         limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
-        ended = (attend or (start.relay.attend if start.relay else _wait))(cradle, min(limits) if limits else None)
+        ended = (attend or (start.relay.attend if start.relay else Cradle.wait))(cradle, min(limits) if limits else None)
         stopped = ended.kind in ("timed-out", "hung-up", "enough")
         if stopped:
             cradle.last_notes()
@@ -299,12 +302,6 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
     return _outcome(ended, command, start).with_(notes=cradle.notes)
 
 
-def _wait(cradle: Cradle, seconds: float | None) -> Ended:
-    cradle.forward_signals()
-    cradle.go()
-    return cradle.wait(seconds)
-
-
 def begin(start: Prepared | Again) -> Starters:
     """Build the sandbox of a session, in which commands are started on request. Raises SetupFailed where the kernel refused a step.
 
@@ -315,9 +312,9 @@ def begin(start: Prepared | Again) -> Starters:
             why, hint = "nobody counts what the commands of a session print", f"Take it out of the policy, or accept {OUTPUT}"
             raise CannotEnforce((OUTPUT,), why, hint)
         cradle = start.start(None)
+        cradle.go()
         cradle.ready()
         first = cradle.descriptor()
-        cradle.go()
     except BaseException:
         start.cradle.end()
         raise

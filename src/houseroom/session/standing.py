@@ -122,6 +122,7 @@ class Standing:
 
         Raises ValueError for what no command can get.
         """
+        self.starters.tell_to_watch()
         block, withheld = self.block, self.withheld
         if given is not None:
             self.choice = self.choice.knowing(map(os.fsdecode, given))

@@ -11,7 +11,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import os
 
-from houseroom.enforce.linux import mount_sys, process_sys, socket_sys
+from houseroom.enforce.linux import mount_sys, process_sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def ask_the_kernel(uid: int, gid: int) -> dict[str, str]:
         ("mounts", _try_mounts),
         ("proc", lambda: os.close(mount_sys.new_mount("proc", {}, 0))),
         ("overlay", lambda: os.close(mount_sys.fsopen("overlay"))),
-        ("sock_diag", socket_sys.try_diag),
     )
     facts = {}
     for name, attempt in attempts:

@@ -51,10 +51,10 @@ def become(
 
     Talks to init by ``line``: what ``lock`` says, then a byte to go, then the errno of an execve(2) that failed, or nothing.
     """
+    restore_signals(ignored)  # init has some ignored; when it has our word, one that is passed on must not be lost
     lock(order, steps, line, umask=umask, cwd=order["cwd"])
     try:
         settle()
-        restore_signals(ignored)
         process_sys.close_except(3, line.fileno())
         argv, environment = order["argv"], order["environment"]
         search(argv[0], environment, lambda path: os.execve(path, argv, environment))
@@ -136,7 +136,6 @@ def _is_plain_connection(fd: int) -> bool:
 def _drop_privileges() -> None:
     if process_sys.permitted() >> process_sys.CAP_SETPCAP & 1:
         process_sys.prctl(process_sys.PR_SET_SECUREBITS, process_sys.SECUREBITS_LOCKED)
-        process_sys.drop_bounding_set()
     # Below namespaces an ordinary user holds no capability, nor CAP_SETPCAP to lock anything; no_new_privs then lets no
     # execve(2) gain what is not held here, root's included (capabilities(7), prctl(2)).
     process_sys.prctl(process_sys.PR_CAP_AMBIENT, process_sys.PR_CAP_AMBIENT_CLEAR_ALL)
@@ -171,13 +170,10 @@ def _filter(program: bytes, *, mediated: bool) -> int:
 
 def restore_signals(ignored: tuple[int, ...]) -> None:
     """As a program expects them: all at their defaults, except what the caller had ignored."""
-    for number in range(1, 65):
-        if number in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):
-            continue
-        try:
-            _signal.signal(number, _signal.SIG_IGN if number in ignored else _signal.SIG_DFL)
-        except (OSError, ValueError):
-            continue
+    for number in range(1, _signal.NSIG):
+        wanted = _signal.SIG_IGN if number in ignored else _signal.SIG_DFL
+        if _signal.getsignal(number) not in (wanted, None):  # None: of a few numbers that the C library keeps for itself
+            _signal.signal(number, wanted)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 

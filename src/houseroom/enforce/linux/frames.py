@@ -16,7 +16,7 @@ always 48 bytes, a head and five numbers, so whatever happened inside can say no
 
 from __future__ import annotations
 
-from struct import Struct
+from _struct import Struct
 
 VERSION = 1
 START, ANOTHER = 1, 2

@@ -26,12 +26,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from houseroom.enforce.linux.command import Order
+
 
 _DEEPEST = 64  # generations between a process and the starter of its command
 
 
 class Household(Init):
     """One sandbox with its starters."""
+
+    def __init__(self, control: int, umask: int, ignored: tuple[int, ...], order: Order):
+        super().__init__(control, umask, ignored, order)
+        self.watching = False  # an idle sandbox holds none of the few queues that a user may have
 
     def _bear(self) -> _socket.socket:
         descendants.require()
@@ -89,6 +95,8 @@ class Household(Init):
             wire.send_status(self.control, wire.ENDED, number)
         elif kind == wire.NOTES:
             self._tell_notes(number)
+        elif kind == wire.WATCH:
+            self.watching = True
 
     def _signal(self, pid: int, number: int, *, group: bool = False) -> None:
         if pid in descendants.below(self.child):  # it may have ended, and its number be another's

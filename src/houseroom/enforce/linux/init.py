@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.watch import Watcher
 
 _KEPT = (process_sys.CAP_SYS_ADMIN, process_sys.CAP_SYS_PTRACE)
-_IDLE_BEFORE_WALK = 2  # milliseconds: a command that ends at once never pays for watching
+_UNTIL_WATCH = 5  # milliseconds of quiet: a command that ends at once never pays for watching
 _BUSY_TURNS = 64  # between mediated calls the walk goes on too
 _RETRY = 5  # milliseconds between tries of a call that would block
 
@@ -84,10 +84,13 @@ class Init:
         self.steps = wire.unpack_steps(order["steps"])
         self.build = Build(self.steps)
         self.child = -1  # the command's process, or the first starter
-        self.told = self.walking = False
-        self.mediators: dict[int, Mediator] = {}  # by listener
-        self.watcher: Watcher | None = None
+        self.listener = -1  # of the calls that are mediated
+        self.mediator: Mediator | None = None  # from the first of them on
         self.observer: Observer | None = None
+        self.made_fifos: set[tuple[int, int]] = set()  # by the mediator for commands: the watcher leaves them alone
+        self.watching = True  # whether there is something to keep masks from
+        self.watcher: Watcher | None = None
+        self.told = self.walking = False
         self.waiting = poll()
         self.tally: Tally | None = None
         self.noticed = os.WNOHANG  # what of its children it hears, as waitpid(2) has it
@@ -102,12 +105,14 @@ class Init:
             self.build.run()
         wipe_own_words()
         seal()  # the view is built
+        if process_sys.permitted() >> process_sys.CAP_SETPCAP & 1:
+            process_sys.drop_bounding_set()  # for whatever descends from here too
         line = self._bear()
         # While the new process takes on its locks. It is alone in the sandbox until it is told to go.
         process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
         namespaces = any(isinstance(step, plan.Namespaces) for step in self.steps)
         _lock_down(self.order["filters"].get("init"), keep=_KEPT if namespaces else ())
-        listener = _take_listener(line)
+        self.listener = _take_listener(line)
         wire.send(self.control, ("built",))
         self._pass_on()
         if wire.hear(self.control) != (wire.GO, 0, 0):
@@ -115,7 +120,6 @@ class Init:
         line.send(b"g")
         if tally and counting:
             self.tally = tally(counting, None if os.getpid() == 1 else _all_below)
-        self._attend(listener)
         self._wait()
 
     def _surround(self) -> None:
@@ -138,6 +142,7 @@ class Init:
                 self._begin(theirs)
             finally:
                 os._exit(1)
+        process_sys.move_away(self.child)
         theirs.close()
         return ours
 
@@ -147,23 +152,6 @@ class Init:
 
     def _pass_on(self) -> None:
         """Give the supervisor what it needs to talk to what was started."""
-
-    def _attend(self, listener: int) -> None:
-        """Answer calls and keep masks from now on."""
-        from houseroom.enforce.linux import attending
-
-        try:
-            self.watcher = attending.watcher(self.steps, self.build)
-        except OSError:  # the user's other sandboxes hold all the queues there may be (fs.inotify.max_user_instances)
-            self.told = True
-            wire.send_status(self.control, wire.UNWATCHED, 0)
-        mediator = attending.mediator(self.steps, self.umask) if listener >= 0 else None
-        if mediator:
-            mediator.listener = listener
-            self.observer = mediator.observer = attending.observer(self.steps, self._whose)
-            self.mediators[listener] = mediator
-            if self.watcher:
-                mediator.made_fifos = self.watcher.made_inside
 
     def _wait(self) -> None:
         gc.freeze()  # what the start made lives as long as we do
@@ -189,18 +177,18 @@ class Init:
             wire.send_status(self.control, wire.LIMIT, tally.kinds.index(over))
 
     def _sources(self) -> list[int]:
-        return [self.control, *self.mediators, *([self.watcher.queue] if self.watcher else [])]
+        return [self.control, *([self.listener] if self.listener >= 0 else [])]
 
     def _act(self, fd: int, events: int) -> None:
         if fd == self.control:
             self._hear_supervisor()
-        elif fd in self.mediators:
+        elif fd == self.listener:
             if events & POLLIN:
-                self.mediators[fd].serve()
+                self._mediate().serve()
             elif events & POLLHUP:  # every process under this filter is gone (seccomp_unotify(2))
                 self.waiting.unregister(fd)
-                del self.mediators[fd]
                 os.close(fd)
+                self.listener, self.mediator = -1, None
         elif self.watcher and fd == self.watcher.queue:
             self.watcher.hear()
         else:
@@ -245,18 +233,45 @@ class Init:
         return work if look is None or (work is not None and work < look) else look
 
     def _until_work(self) -> int | None:
-        if any(mediator.waiting for mediator in self.mediators.values()):
+        if self.mediator and self.mediator.waiting:
             return _RETRY
-        if self.watcher and self.watcher.behind:
-            return 0 if self.walking else _IDLE_BEFORE_WALK
+        if self._behind():
+            return 0 if self.walking else _UNTIL_WATCH
         return None
 
+    def _behind(self) -> bool:
+        """Whether there is still something to begin to watch."""
+        return self.watcher.behind if self.watcher else self.watching
+
     def _idle(self) -> None:
-        for mediator in self.mediators.values():
-            if mediator.waiting:
-                mediator.retry()
-        if self.watcher and self.watcher.behind:
-            self.walking = True
+        if self.mediator and self.mediator.waiting:
+            self.mediator.retry()
+        if self._behind():
+            self._watch()
+
+    def _mediate(self) -> Mediator:
+        """Who answers the commands' calls, made when there is the first one: many a command makes none."""
+        if self.mediator is None:
+            from houseroom.enforce.linux import attending
+
+            self.mediator = attending.mediator(self.steps, self.umask, self.listener, self.made_fifos)
+            self.observer = self.mediator.observer = attending.observer(self.steps, self._whose)
+        return self.mediator
+
+    def _watch(self) -> None:
+        """Begin to keep masks in place, or go on with that."""
+        if not self.walking:
+            from houseroom.enforce.linux import attending
+
+            self.walking, self.watching = True, False
+            try:
+                self.watcher = attending.watcher(self.steps, self.build, self.made_fifos)
+            except OSError:  # the user's other sandboxes hold all the queues there may be (fs.inotify.max_user_instances)
+                self.told = True
+                wire.send_status(self.control, wire.UNWATCHED, 0)
+            if self.watcher:
+                self.waiting.register(self.watcher.queue, POLLIN)
+        if self.watcher:
             self.watcher.walk()
             if self.watcher.incomplete and not self.told:
                 self.told = True
@@ -438,10 +453,7 @@ def _take_listener(line: _socket.socket) -> int:
 
 
 def _lock_down(program: bytes | None, *, keep: tuple[int, ...]) -> None:
-    held = process_sys.permitted()
-    if held >> process_sys.CAP_SETPCAP & 1:
-        process_sys.drop_bounding_set(keep=keep)
-    process_sys.capset(held & sum(1 << capability for capability in keep))
+    process_sys.capset(process_sys.permitted() & sum(1 << capability for capability in keep))
     process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
     if program:
         seccomp_sys.install(program)

@@ -7,7 +7,7 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from struct import Struct
+from _struct import Struct
 
 from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, function
 

@@ -7,8 +7,8 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
+from _struct import pack
 from stat import S_ISDIR
-from struct import pack
 
 from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_long, c_uint, syscall
 

@@ -87,6 +87,7 @@ class Cradle:
             return
         if pid == 0:
             self._begin(inner, ignored)
+        process_sys.move_away(pid)
         os.close(inner)
         self.pid = pid
 
@@ -100,16 +101,15 @@ class Cradle:
             os._exit(1)
 
     def _become_init(self, inner: int, ignored: tuple[int, ...]) -> None:
-        hold(INIT)  # the file with our code is among the descriptors to be closed
-        os.dup2(inner, 3, inheritable=False)
-        process_sys.close_from(4)
+        code = hold(INIT)
+        process_sys.close_except(3, inner, *([code] if code >= 0 else []))
         if os.getpid() == 1:  # any other init must live on to end what is below it; it hears of its supervisor's end
             process_sys.prctl(process_sys.PR_SET_PDEATHSIG, _signal.SIGKILL)
-        wire.send(3, self._ask())
+        wire.send(inner, self._ask())
         # Imported here, while the supervisor looks at the files on another processor.
         from houseroom.enforce.linux import init
 
-        init.live(3, ignored)
+        init.live(inner, ignored)
 
     def _ask(self) -> dict[str, str]:
         """What init is to find out first."""
@@ -128,6 +128,7 @@ class Cradle:
         name = os.uname()
         seccomp, notify = seccomp_sys.refusals()
         host = Host(name.release, name.machine, self.uid, self.gid, landlock_abi=landlock_sys.abi(), seccomp=seccomp, notify=notify)
+        host = host.with_(sock_diag=_diagnosis())
         answers = self._answers()
         if "icrosoft" in name.release:  # "-Microsoft" names WSL 1, "-microsoft-standard-WSL2" the Linux kernel of WSL 2
             host = host.with_(wsl=1 if name.release.endswith("-Microsoft") else 2)
@@ -246,14 +247,14 @@ class Cradle:
         return wire.receive_descriptor(self.control)
 
     def go(self) -> None:
-        """The command may begin. Raises SetupFailed where init is gone."""
+        """The command may begin as soon as its sandbox stands: ``ready`` says whether it does, and why not where init is gone."""
         try:
             wire.tell(self.control, wire.GO)
-        except OSError as error:
-            raise SetupFailed("start", "the command", error.errno or 0, "its init died early", "Run `houseroom doctor`.") from None
+        except OSError:
+            return
 
     def forward_signals(self) -> None:
-        """From now on signals to the supervisor are the command's; what the terminal sends reaches it by itself."""
+        """From now on, ``ready``, signals to the supervisor are the command's; what the terminal sends reaches it by itself."""
         foreground = _in_foreground()
         for number in FORWARDED if foreground else (*FORWARDED, *FROM_TERMINAL):
             if _signal.getsignal(number) != _signal.SIG_IGN:
@@ -308,6 +309,17 @@ class Cradle:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def _diagnosis() -> str:
+    """Why nobody can say which process a socket belongs to; "" where somebody can. The same inside and outside."""
+    from houseroom.enforce.linux import socket_sys  # the supervisor has time for it while init asks the kernel
+
+    try:
+        socket_sys.try_diag()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _in_foreground() -> bool:

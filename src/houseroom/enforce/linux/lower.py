@@ -12,7 +12,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 import _signal
 import os
 
-from houseroom.enforce.linux import process_sys, socket_sys, wire
+from houseroom.enforce.linux import process_sys, wire
 from houseroom.enforce.linux.launch import Cradle
 from houseroom.errors import SetupFailed
 from houseroom.plan import bubblewrap, landlock
@@ -41,16 +41,10 @@ def ask(host: Host, answers: dict[str, str]) -> Host:
     """What a host without our namespaces can do instead."""
     facts = {name: answers.get(name) or "" for name in ("namespaces", "mounts")}
     unknown = facts["namespaces"] or facts["mounts"]
-    try:
-        socket_sys.try_diag()
-        diagnosis = ""
-    except OSError as error:
-        diagnosis = error.strerror or str(error)
     return host.with_(
         **facts,
         proc=unknown,
         overlay=unknown,
-        sock_diag=diagnosis,
         notify=host.notify or _no_looking(host.uid),
         bubblewrap=find_bubblewrap(),
     )

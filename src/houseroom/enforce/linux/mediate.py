@@ -57,13 +57,12 @@ class Made(Continue):
 class Mediator:
     """Answers the notifications of one sandbox. Lives in init, which shares the sandbox's root and process ids."""
 
-    def __init__(self, step: Mediate, numbers: dict[str, int], umask: int):
-        self.listener, self.step, self.umask = -1, step, umask
+    def __init__(self, step: Mediate, numbers: dict[str, int], umask: int, listener: int, made_fifos: set[tuple[int, int]]):
+        self.listener, self.step, self.umask, self.made_fifos = listener, step, umask, made_fifos
         self.observer: Observer | None = None
         self._names: Names | None = None
         self.allowed_sockets = frozenset(os.fsencode(path) for path in step.sockets)
         self.masks_differ = self.retrying = False
-        self.made_fifos: set[tuple[int, int]] = set()
         self.waiting: list[tuple[int, int, int, tuple[int, ...]]] = []
         self.diag = socket_sys.open_diag()
         table: dict[str, Callable[[int, tuple[int, ...]], tuple[int, ...]]] = {

@@ -6,8 +6,8 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
+from _struct import pack, pack_into
 from errno import EFAULT, ENAMETOOLONG
-from struct import pack, pack_into
 
 from houseroom.enforce.linux.libc_sys import Buffer, c_int, c_ulong, c_void_p, function
 

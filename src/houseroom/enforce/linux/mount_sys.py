@@ -7,7 +7,7 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from struct import pack
+from _struct import pack
 
 from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_long, c_uint, c_ulong, function, syscall
 

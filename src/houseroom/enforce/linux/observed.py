@@ -11,7 +11,7 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from struct import Struct
+from _struct import Struct
 
 from houseroom.policy.observation import KINDS, Observation, Observed
 

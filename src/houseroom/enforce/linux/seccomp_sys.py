@@ -7,8 +7,8 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
+from _struct import Struct, pack
 from fcntl import ioctl
-from struct import Struct, pack
 
 from houseroom.enforce.linux.libc_sys import Buffer, c_char_p, c_uint, syscall
 from houseroom.enforce.linux.process_sys import PR_SET_NO_NEW_PRIVS, prctl

@@ -11,9 +11,9 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import _socket
 import os
+from _struct import pack, unpack_from
 from errno import EACCES
 from fcntl import ioctl
-from struct import pack, unpack_from
 
 from houseroom.enforce.linux.libc_sys import c_char_p, c_int, c_uint, c_ulong, function
 

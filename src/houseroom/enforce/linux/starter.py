@@ -21,6 +21,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 import _signal
 import _socket
 import os
+import resource  # noqa: F401 — os.wait4 imports it, and here no file can be found any more when it does
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from houseroom.enforce.linux import frames, process_sys

@@ -88,6 +88,7 @@ class Starters:
         self.control, self.first = control, Starter(0, _socket.socket(fileno=first))
         self.asked = asked  # for one more already, and it has not been heard of
         self.turn = int(asked)  # of the last request for one more
+        self.watched = False
         self.notices: set[int] = set()
         self._asking, self._telling = allocate_lock(), allocate_lock()
 
@@ -163,6 +164,12 @@ class Starters:
                     return False
                 self.notices.add(said[0])
             return True
+
+    def tell_to_watch(self) -> None:
+        """Tell init that commands come from now on, which hidden files must be kept from. Said once."""
+        if not self.watched:
+            self.watched = True
+            self._tell(wire.WATCH, 0, 0)
 
     def tell_to_end(self, starter: Starter, *, gone: bool = False) -> bool:
         """Tell init the same without waiting; it says (``wire.ENDED``, the starter's number) on ``control`` when it is done."""

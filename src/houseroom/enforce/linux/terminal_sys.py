@@ -8,9 +8,9 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import _signal
 import os
+from _struct import pack, unpack
 from fcntl import ioctl
 from stat import S_ISCHR
-from struct import pack, unpack
 
 _TIOCGPTN, _TIOCSPTLCK, _TIOCGWINSZ, _TIOCSWINSZ = 0x80045430, 0x40045431, 0x5413, 0x5414
 _TIOCSCTTY, _TIOCNOTTY = 0x540E, 0x5422

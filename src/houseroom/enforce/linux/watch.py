@@ -33,23 +33,18 @@ _AT_A_TIME = 16
 class Watcher:
     """Watches the parents of single secrets at once and the writable roots bit by bit while init is idle."""
 
-    def __init__(self, step: plan.Watch, build: Build):
-        self.step, self.build = step, build
+    def __init__(self, step: plan.Watch, build: Build, made_fifos: set[tuple[int, int]]):
+        self.step, self.build, self.made_fifos = step, build, made_fifos
         self.queue = inotify_sys.open_queue()
-        self.made_inside: set[tuple[int, int]] = set()  # FIFOs that init made for a command
         self.secrets: set[tuple[int, int]] = set()
         self.inodes: set[int] = set()  # of the same, to tell most names apart without a look
-        self.incomplete = self.begun = False
-
-    def _begin(self) -> None:
-        """Once the command runs: a command that ends at once pays for none of this."""
-        self.begun = True
-        for secret in self.step.secrets:
+        for secret in step.secrets:
             self._remember(*secret)
+        self.incomplete = False
         self.directories: dict[int, bytes] = {}
-        self.verdicts = Verdicts(self.step.rules)
-        self.hidden = frozenset(map(os.fsencode, self.step.hidden))
-        self.roots = [os.fsencode(root) for root in self.step.roots]
+        self.verdicts = Verdicts(step.rules)
+        self.hidden = frozenset(map(os.fsencode, step.hidden))
+        self.roots = [os.fsencode(root) for root in step.roots]
         self.ancestors: dict[bytes, set[bytes]] = {}  # each ancestor of a single hidden path → the hidden paths below it
         self.armed: set[bytes] = set()
         self._start_over()
@@ -84,12 +79,10 @@ class Watcher:
     @property
     def behind(self) -> bool:
         """Whether there is still something to begin to watch."""
-        return not self.begun or bool(self.to_arm or self.pending)
+        return bool(self.to_arm or self.pending)
 
     def walk(self) -> None:
         """Watch some more, so little that init stays quick to answer."""
-        if not self.begun:
-            self._begin()
         for _ in range(min(_AT_A_TIME, len(self.to_arm))):
             self._arm(self.to_arm.pop())
         if not self.to_arm:
@@ -153,7 +146,7 @@ class Watcher:
         except OSError:
             return
         identity = (found.st_dev, found.st_ino)
-        if (S_ISFIFO(found.st_mode) and identity not in self.made_inside) or identity in self.secrets:
+        if (S_ISFIFO(found.st_mode) and identity not in self.made_fifos) or identity in self.secrets:
             self._mount(self.build.new_mask("file"), path)
 
     def _settle(self, path: bytes) -> None:

@@ -33,6 +33,7 @@ _KINDS = (EXITED, NOT_EXECUTED, UNWATCHED, ENDED, STARTERS, STOPPED, LIMIT, OBSE
 GO, SIGNAL, END = 1, 2, 3  # nothing; a signal and the process it is for, 0 for the command; a starter
 SIGNAL_GROUP = 4  # a signal and the process that leads the group it is for, 0 for the command
 NOTES = 5  # a starter whose command's notes are wanted, 0 for the command
+WATCH = 6  # nothing: a session's first command is about to start
 
 
 def send(fd: int, message: Any) -> None:

@@ -97,12 +97,11 @@ class Terminal:
         self._take()
 
     def wait(self, cradle: Cradle, seconds: float | None) -> Ended:
-        """Join the terminal of a cradle's command, tell it to go, and attend to it until it has ended. Raises SetupFailed."""
+        """Join the terminal of a cradle's command and attend to it until it has ended. Raises SetupFailed."""
         outer = cradle.descriptor()
         if outer < 0 or not terminal_sys.is_outer_end(outer):
             raise SetupFailed("open", "a terminal for the command", 0, "init gave none", "This is a bug of houseroom's.")
         self.join(outer, lambda number: cradle.signal(number, group=True))
-        cradle.go()
 
         def hear() -> Ended | None:
             ended = cradle.hear()
