@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from runner import Bench, through_terminal
@@ -70,3 +71,36 @@ def test_terminate_is_forwarded(bench: Bench) -> None:
     finally:
         bench.end(process)
     assert process.returncode in (9, 143, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.5])
+def test_a_termination_is_never_lost(bench: Bench, delay: float) -> None:
+    """Whenever it comes, before the sandbox stands or while the command begins, all of it ends."""
+    for turn in range(4):
+        process = bench.start(["sleep", "600"], inside=True)
+        try:
+            time.sleep(delay + turn * 0.004)
+            os.kill(process.pid, signal.SIGTERM)
+            assert process.wait(20) in (143, -signal.SIGTERM)
+        finally:
+            bench.end(process)
+
+
+BREAK = """
+import errno, sys
+from houseroom.enforce.linux import watch
+from houseroom.__main__ import main
+
+def fail(*_):
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+watch.Watcher.walk = fail
+sys.exit(main(["run", "--", "sleep", "600"]))
+"""
+
+
+def test_what_breaks_init_is_told(bench: Bench) -> None:
+    """The system's word for it, and nothing inside lives on."""
+    environment = {"PYTHONPATH": str(bench.identity.base / "src")}
+    outcome = bench.run([bench.identity.python, "-c", BREAK], inside=False, env=environment)
+    assert outcome.status == 125 and "Cannot allocate memory" in outcome.err, outcome

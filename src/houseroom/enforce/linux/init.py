@@ -20,7 +20,7 @@ import _signal
 import _socket
 import gc
 import os
-from errno import EINTR
+from errno import EINTR, EIO
 from select import POLLHUP, POLLIN, poll
 
 from houseroom.bundle import hold, seal
@@ -120,7 +120,10 @@ class Init:
         line.send(b"g")
         if tally and counting:
             self.tally = tally(counting, None if os.getpid() == 1 else _all_below)
-        self._wait()
+        try:
+            self._wait()
+        except OSError as error:  # from now on the supervisor reads nothing but frames
+            wire.send_status(self.control, wire.BROKEN, error.errno or EIO)
 
     def _surround(self) -> None:
         """What only an init below the highest rung needs."""

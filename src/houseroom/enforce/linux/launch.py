@@ -212,6 +212,8 @@ class Cradle:
                 return Ended("signalled", os.WTERMSIG(number), unwatched=self.unwatched)
             case (wire.EXITED, number):
                 return Ended("exited", os.waitstatus_to_exitcode(number), unwatched=self.unwatched)
+            case (wire.BROKEN, number):
+                raise SetupFailed("keep", "the sandbox", number, os.strerror(number), "Everything in it has been ended.")
             case _:
                 raise SetupFailed("keep", "the sandbox", 0, "its init was killed")
         return None
