@@ -1,4 +1,4 @@
-"""The three questions: what does a start cost, what does work inside cost, what do thousands of paths cost."""
+"""The questions: what does a start cost, what does work inside cost, what do thousands of paths cost; and where the others are asked."""
 
 from __future__ import annotations
 
@@ -6,52 +6,17 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.contestants import BENCHMARKS, Contestant, Places, contestants, interpreter, is_a_sandbox
 from benchmarks.inside import WORKS
-from benchmarks.timing import Sample, interleave, spawn
+from benchmarks.results import Bar, Course, Facts, Result, Size
+from benchmarks.sessions import sessions
+from benchmarks.soak import soak
+from benchmarks.timing import interleave, spawn
 
 PYTHON = "python3 -I -S -c pass"
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much of everything."""
-
-    starts: int = 40
-    work: int = 9
-    files: int = 20_000
-    sources: int = 31
-    hidden: int = 2_000
-    protected: int = 500
-    spawns: int = 400
-    small_files: int = 1_000
-
-
-SMOKE = Size(starts=2, work=1, files=40, sources=3, hidden=20, protected=5, spawns=5, small_files=10)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A promise: the median of ``ours`` is at most ``limit`` times that of ``other``."""
-
-    ours: str
-    other: str
-    limit: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """One table: samples by name, the one all ratios are against, promises, and what could not be measured and why."""
-
-    title: str
-    baseline: str
-    samples: dict[str, Sample]
-    bars: tuple[Bar, ...] = ()
-    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 def able(places: Places, among: Iterable[str] | None = None) -> tuple[list[Contestant], dict[str, str]]:
@@ -157,7 +122,8 @@ def many_paths(places: Places, size: Size) -> list[Result]:
     return [Result("start with many paths", "plain", samples, (Bar(many, "plain", 2.0),), unfit | failed)]
 
 
-SUITES: dict[str, Callable[[Places, Size], list[Result]]] = {"start": starts, "work": work_inside, "paths": many_paths}
+Suite = Callable[[Places, Size], Sequence[Result | Facts | Course]]
+SUITES: dict[str, Suite] = {"start": starts, "work": work_inside, "paths": many_paths, "session": sessions, "soak": soak}
 
 
 def make_repository(where: Path, files: int) -> None:

@@ -190,4 +190,7 @@ def search(name: bytes, environment: dict[bytes, bytes], run: Callable[[bytes], 
         except PermissionError as error:
             if os.access(directory or b".", os.X_OK):  # what can't even be searched has nothing to tell
                 failure = error  # execvp goes on looking, and tells of this when nothing else is found
-    raise failure
+    try:
+        raise failure
+    finally:
+        del failure  # an error that its own frame holds is a cycle, and nothing collects those in a starter
