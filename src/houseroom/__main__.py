@@ -42,13 +42,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _open_streams() -> None:
     """A closed standard stream is an empty one: else a socket or file of ours would take its number."""
-    import posix
+    import os
 
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
-            posix.fstat(fd)
+            os.fstat(fd)
         except OSError:
-            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)  # noqa: FBT003 — it takes no keyword
+            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)  # noqa: FBT003 — it takes no keyword
             setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 — it stays open
 
 

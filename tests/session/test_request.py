@@ -33,7 +33,14 @@ def test_a_request_is_read_as_it_was_written(wanted: request.Request) -> None:
 
 
 def test_what_was_built_is_read_as_it_was_written() -> None:
-    built = request.Built({b"A": b"\xff"}, ("GITHUB_TOKEN",), CHOICE, {"limits.time": 1.5}, own_mounts=True)
+    built = request.Built(
+        {b"A": b"\xff"},
+        ("GITHUB_TOKEN",),
+        CHOICE,
+        {"limits.time": (1.5, "1500ms", "built in")},
+        {"memory": ("v1", "/sys/fs/cgroup/memory/x")},
+        own_mounts=True,
+    )
     assert request.load_answer(request.dump_answer(built)) == built
 
 

@@ -123,18 +123,17 @@ def completed(
     spelt: Spelling,
     captured: tuple[Captured | None, Captured | None],
     withheld: tuple[str, ...],
-    *,
-    stopped: bool,
+    outcome: tuple[str, str],
     denials: tuple[Denial, ...] = (),
 ) -> Completed:
-    """What is known of a command that is over. ``stopped``: by ``limits.time``."""
+    """What is known of a command that is over. ``outcome``: its kind and detail."""
     code = course.returncode
     assert code is not None
     out, err = captured
     return Completed(
         args,
         code,
-        kind_of(code, stopped=stopped),
+        outcome[0],
         spelt.decode(out),
         spelt.decode(err),
         withheld,
@@ -142,6 +141,7 @@ def completed(
         course.left,
         usage(course),
         denials,
+        outcome[1],
     )
 
 
@@ -151,11 +151,6 @@ def late(args: tuple[str | bytes, ...], timeout: float, captured: tuple[Captured
 
     out, err = (each.bytes() if each else None for each in captured)
     return TimeoutExpired(args, timeout, out, err)
-
-
-def kind_of(code: int, *, stopped: bool) -> str:
-    """The word for how a command ended."""
-    return "timed-out" if stopped else "signalled" if code < 0 else "exited"
 
 
 def usage(course: Course) -> Usage:

@@ -22,8 +22,9 @@ class Usage(Record):
 class Completed(Record):
     """A command that ended, with the fields of ``subprocess.CompletedProcess``.
 
-    ``returncode`` is the exit status, or minus the signal that killed it. ``kind`` is exited, signalled or timed-out (the
-    policy's ``limits.time``; the caller's own ``timeout`` raises). ``stdout`` and ``stderr`` are None unless captured; ``cut``
+    ``returncode`` is the exit status, or minus the signal that killed it. ``kind`` is exited, signalled, timed-out (the policy's
+    ``limits.time``; the caller's own ``timeout`` raises) or limit (another one); ``detail`` names the limit that stopped it, its value,
+    file and line, or what limits did that it outlived. ``stdout`` and ``stderr`` are None unless captured; ``cut``
     is how many bytes of them were dropped past ``output_limit``. ``left``: something that it started is still alive.
     ``withheld`` names the environment variables that the command did not get; ``denials`` is what was refused to it, where that is
     observed.
@@ -39,10 +40,11 @@ class Completed(Record):
     left: bool = False
     usage: Usage = Usage()
     denials: tuple[Denial, ...] = ()
+    detail: str = ""
 
     def check_returncode(self) -> None:
-        """Raise ``subprocess.CalledProcessError`` unless the command exited with 0."""
-        if self.returncode:
+        """Raise ``subprocess.CalledProcessError`` unless the command exited with 0, stopped by no limit."""
+        if self.returncode or self.kind == "limit":
             import subprocess
 
             raise subprocess.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)

@@ -15,7 +15,7 @@ from time import monotonic
 
 from houseroom.enforce.linux import terminal_sys
 from houseroom.enforce.linux.starters import Gone, readable
-from houseroom.frontends.asked import SIZE, asked, completed, given, kind_of, late, usage
+from houseroom.frontends.asked import SIZE, asked, completed, given, late, usage
 from houseroom.frontends.completed import Completed
 from houseroom.session import running
 from houseroom.session.exchange import END_OF_FILE, Exchange, Plumbing
@@ -107,7 +107,8 @@ class Session:
             assert timeout is not None
             raise late(how.args, timeout, (too_late.stdout, too_late.stderr)) from None
         streams, denials = (done.stdout, done.stderr), self._house.denials(done.course.notes)
-        ended = completed(how.args, done.course, how.spelt, streams, done.withheld, stopped=done.stopped, denials=denials)
+        outcome = self._house.outcome(done.course, late=done.stopped)
+        ended = completed(how.args, done.course, how.spelt, streams, done.withheld, outcome, denials)
         if check:
             ended.check_returncode()
         return ended
@@ -203,9 +204,13 @@ class Process:
 
     @property
     def kind(self) -> str | None:
-        """exited, signalled or timed-out (``limits.time``); None as ``returncode`` is."""
-        code = self._course.returncode
-        return None if code is None else kind_of(code, stopped=self._stopped)
+        """exited, signalled, timed-out (``limits.time``) or limit (another one); None as ``returncode`` is."""
+        return self._house.outcome(self._course, late=self._stopped)[0] if self._course.returncode is not None else None
+
+    @property
+    def detail(self) -> str:
+        """Which limit stopped it, or what limits did that it outlived, once it has ended; else ""."""
+        return self._house.outcome(self._course, late=self._stopped)[1] if self._course.returncode is not None else ""
 
     @property
     def usage(self) -> Usage:
@@ -256,6 +261,7 @@ class Process:
     def send_signal(self, number: int) -> None:
         """Send a signal to the command, if it has not ended."""
         if self.poll() is None:
+            self._course.killed |= number == signal.SIGKILL
             self._house.starters.signal(self.pid, number)
 
     def terminate(self) -> None:
@@ -265,6 +271,7 @@ class Process:
     def kill(self) -> None:
         """Kill the command with everything it ever started, and return when nothing of it is alive."""
         if self.poll() is None or self._course.left:
+            self._course.killed = True
             self._house.starters.end(self._course.starter)
             self._hear(sum(running.TOLD_WITHIN))
             with self._hearing:

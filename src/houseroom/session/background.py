@@ -10,6 +10,7 @@ import _signal
 import gc
 import os
 
+from houseroom import bundle
 from houseroom.enforce.linux import process_sys
 from houseroom.errors import SetupFailed
 from houseroom.session import request, sandbox
@@ -67,7 +68,8 @@ def _hold(seat: Seat, prepare: Callable[[], Prepared], idle: float, tell: int) -
         empty = os.open("/dev/null", os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(empty, stream)
-        process_sys.close_except(3, tell, seat.directory, seat.listener.fileno())
+        code = bundle.hold(())  # what is imported from now on comes from there
+        process_sys.close_except(3, tell, seat.directory, seat.listener.fileno(), *([code] if code >= 0 else []))
         os.chdir("/")
         try:
             _live(seat, prepare, idle, tell)
@@ -79,8 +81,10 @@ def _hold(seat: Seat, prepare: Callable[[], Prepared], idle: float, tell: int) -
 
 
 def _live(seat: Seat, prepare: Callable[[], Prepared], idle: float, tell: int) -> None:
+    from houseroom.session import holder_log
     from houseroom.session.held import Terms
     from houseroom.session.holder import Holder
+    from houseroom.session.session_limits import SessionLimits
 
     prepared = prepare()
     inside = sandbox.begin(prepared)
@@ -95,10 +99,16 @@ def _live(seat: Seat, prepare: Callable[[], Prepared], idle: float, tell: int) -
         "coverage": [{"rule": row.rule, "state": row.state, "loses": list(row.loses)} for row in prepared.plan.coverage],
     }
     rung = prepared.plan.rung
-    terms = Terms(choice, prepared.limits, idle, facts, own_mounts=rung == "namespaces", own_terminals=rung != "landlock")
+    limits = SessionLimits(prepared.ceilings, sandbox.counted(prepared), inside)
+    observed = prepared.placed if any(getattr(step, "observe", "off") != "off" for step in prepared.plan.steps) else None
+    terms = Terms(choice, limits, idle, facts, observed, own_mounts=rung == "namespaces", own_terminals=rung != "landlock")
     holder = Holder(seat, inside, terms, prepared.cradle.end)
     os.write(tell, _STANDS)
     os.close(tell)
     gc.enable()  # switched off for the start; a session may last for days
     gc.freeze()
-    holder.live()
+    holder_log.forget(seat.home, seat.name)
+    try:
+        holder.live()
+    except Exception as failure:
+        holder_log.write(seat.home, seat.name, failure)

@@ -14,7 +14,7 @@ from houseroom.policy.pattern import components, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial, Ground
@@ -37,6 +37,12 @@ def explain(placed: PlacedPolicy, observed: Observed) -> tuple[Denial, ...]:
     """What the policy refused to a command, the most telling first. Of the host only metadata is looked at."""
     refused = [seen for seen in observed.seen if seen.denied]
     return denials.explain(placed, observed, ground(refused)) if refused else ()
+
+
+def telling(denials: Sequence[Denial]) -> tuple[Denial, ...]:
+    """Those that may have to do with a failure."""
+    least = min((denial.noise for denial in denials), default=0)
+    return tuple(denial for denial in denials if denial.noise == least) if least < 2 else ()
 
 
 def ground(observations: Iterable[Observation]) -> Ground:

@@ -13,14 +13,14 @@ the sandbox. Imports nothing: ``session exec`` pays for it each time.
     ENDED      wait status
     FAILED     errno, what it was about (frames.IN_…): the command could not be started
     REFUSED    words for the user: nothing was started, or the session has ended; a hint after a NUL
-    TIMED_OUT  words for the user: which limit ended the command
     FACTS      JSON
+    EXPLAINED  JSON: wait status, whether a limit ended the command, and what there is to say besides (``telling``)
 """
 
 from __future__ import annotations
 
 RUN, SIGNAL, LOOK, STOP = 1, 2, 3, 4
-STARTED, STOPPED, ENDED, FAILED, REFUSED, TIMED_OUT, FACTS = 11, 12, 13, 14, 15, 16, 17
+STARTED, STOPPED, ENDED, FAILED, REFUSED, FACTS, EXPLAINED = 11, 12, 13, 14, 15, 17, 18
 
 HEAD = 8
 LONGEST = 16 << 20  # more than any command can get

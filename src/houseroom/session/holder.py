@@ -20,12 +20,13 @@ import os
 from select import POLLIN, poll
 from time import monotonic, time
 
-from houseroom.enforce.linux import frames, inotify_sys, lending, streams, terminal_sys, wire
+from houseroom.enforce.linux import frames, inotify_sys, terminal_sys, wire
 from houseroom.enforce.linux.starters import Gone, readable
 from houseroom.errors import SetupFailed
-from houseroom.policy.units import duration_text
-from houseroom.session import environment, errands, sessions
-from houseroom.session.held import Client, Command
+from houseroom.session import errands, sessions, telling
+from houseroom.session.exchange import LINGER
+from houseroom.session.held import NEVER, Client, Command, Loans, has_ended, plausible
+from houseroom.session.session_limits import EXPIRES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,12 +42,10 @@ _CARRIER = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
 _SPACE = _socket.CMSG_SPACE(4 * 3)
 _SPARE_AFTER = 0.02  # seconds without anything to do until the next command's starter is made
 _SPARES = 4  # starters kept after many commands at once
-_KNOWN = 16  # environments whose filtered form is kept
 _LAST = 5.0  # seconds: for a starter to take a request, for everything inside to end
-_NEVER = float("inf")
 _ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
 _INTERRUPTING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
-_IDLE, _EXPIRES = "idle", "session.expires"
+_IDLE = "idle"
 
 
 class Holder:
@@ -62,19 +61,25 @@ class Holder:
         self.endings: dict[int, Command] = {}  # by the number of the starter below which all is being ended
         self.free: list[Starter] = []
         self.spares = True  # whether the sandbox lets us have starters before they are needed
-        self.environments: dict[bytes, bytes] = {}
-        self.lender: lending.Lender | None = None
+        self.noting: list[Command] = []  # of which init was asked what it noted, in that order
+        self.unsettled: list[Command] = []  # that have ended, and whose output is still being passed on
+        self.counted: list[Command] = []  # whose output has been passed on, or was too much; other threads add to it
+        self.loans = Loans(wanted=terms.own_mounts)
         self.unwatched = False
         self.started = self.idle_since = monotonic()
         self.over = False
         self.stoppers: list[Client] = []
+        self.bell = -1
 
     def live(self) -> None:
         """Until the session is idle for too long, has expired, is stopped, or its directory is taken away."""
         self.starters.tell_to_watch()
         listener, first = self.seat.listener.fileno(), self.starters.first.sock.fileno()
         wakes = self._hear_of_ends()
-        for fd in (listener, first, self.starters.control, *wakes):
+        bell, self.bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # for other threads
+        if self.terms.limits.output:
+            self.loans.begin()
+        for fd in (listener, first, self.starters.control, bell, *wakes):
             self.waiting.register(fd, POLLIN)
         try:
             while not self.over:
@@ -90,6 +95,8 @@ class Holder:
                         self._hear_init()
                     elif fd == first:
                         self._hear_of_starter()
+                    elif fd == bell:
+                        self._hear_of_output(bell)
                     elif fd in wakes:
                         self.over = True
                 self._look_at_clock(idle=not ready)
@@ -113,31 +120,32 @@ class Holder:
 
     def _ends(self) -> tuple[float, str]:
         """When the session ends by itself, by ``monotonic``, and what says so."""
-        expires = self.terms.limits.get(_EXPIRES)
-        ends = (_NEVER, "") if expires is None else (self.started + expires, _EXPIRES)
-        if self.commands or self.queue or self.endings:
+        ends = (self.started + self.terms.expires, EXPIRES if self.terms.expires < NEVER else "")
+        if self.commands or self.queue or self.endings or self.unsettled:
             return ends
         return min(ends, (self.idle_since + self.terms.idle, _IDLE))
 
     def _patience(self) -> float | None:
         """Milliseconds until something must be done."""
-        limit = self.terms.limits.get("limits.time", _NEVER)
-        left = min([self._ends()[0], *(command.since + limit for command in self.commands.values())]) - monotonic()
+        until = [command.since + self.terms.time for command in self.commands.values()]
+        left = min([self._ends()[0], *until, *(command.settled for command in self.unsettled)]) - monotonic()
         if self._wants_spare():
             left = min(left, _SPARE_AFTER)
-        return None if left == _NEVER else max(0.0, left * 1000 + 1)
+        return None if left == NEVER else max(0.0, left * 1000 + 1)
 
     def _wants_spare(self) -> bool:
         return self.spares and not self.free and not self.starters.asked
 
     def _look_at_clock(self, *, idle: bool) -> None:
-        now, limit = monotonic(), self.terms.limits.get("limits.time", _NEVER)
+        now = monotonic()
         if now >= self._ends()[0]:
             self.over = True
         for command in list(self.commands.values()):
-            if now >= command.since + limit:
+            if now >= command.since + self.terms.time:
                 command.late = True
                 self._end_below(command)
+        for command in [command for command in self.unsettled if now >= command.settled]:
+            self._settle(command)
         if idle and self._wants_spare():
             self._ask_for_starter()
         while len(self.free) > _SPARES:
@@ -197,15 +205,15 @@ class Holder:
         argv, variables, cwd, targets, size = errands.read_run(body)
         if len(client.received) != len(targets):
             raise ValueError("descriptors that were not sent")
-        if not self._lend(client):
+        if not self.loans.exchange(client.received):
             self._refuse(client, "can't pass on a file that can't be made read-only here", "Pass it through a pipe: cat FILE | …")
             return
         try:
-            request = frames.start(argv, self._environment(variables), cwd, targets, size)
+            request = frames.start(argv, self.terms.environment(variables), cwd, targets, size)
         except ValueError as error:
             self._refuse(client, f"can't run {os.fsdecode(argv[0])}: {error}")
             return
-        command = client.command = Command(client, argv, request, terminal=size != (0, 0))
+        command = client.command = Command(client, argv, request, targets, terminal=size != (0, 0))
         if command.terminal and not self.terms.own_terminals:
             try:
                 command.outer, path = terminal_sys.open_pair(size)
@@ -213,32 +221,14 @@ class Holder:
             except OSError as error:
                 self._refuse(client, str(SetupFailed("open", "a terminal for the command", error.errno or 0, error.strerror or "")))
                 return
+        if self.terms.limits.output:
+            try:
+                command.count(client.received, self.terms.limits.output, self._ring)
+            except OSError as error:
+                self._refuse(client, f"can't count what the command prints: {error}")
+                return
         self.queue.append(command)
         self._serve_queue()
-
-    def _environment(self, variables: bytes) -> bytes:
-        """What commands get of a client's environment: the policy's word on each variable."""
-        given = self.environments.get(variables)
-        if given is None:
-            environ = frames.unblock(variables)
-            self.terms.choice = self.terms.choice.knowing(map(os.fsdecode, environ))
-            given = frames.block(environment.build(self.terms.choice, environ)[0])
-            if len(self.environments) >= _KNOWN:
-                self.environments.clear()
-            self.environments[variables] = given
-        return given
-
-    def _lend(self, client: Client) -> bool:
-        """Put in the place of each file that a client opened for reading a descriptor that can't be used to change it."""
-        for at, fd in enumerate(client.received if self.terms.own_mounts else ()):
-            if streams.is_changeable(fd):
-                self.lender = self.lender or lending.Lender()
-                lent = self.lender.lend(fd)
-                if lent < 0:
-                    return False
-                os.close(fd)
-                client.received[at] = lent
-        return True
 
     def _signal(self, command: Command, number: int = 0) -> None:
         if number in _INTERRUPTING:
@@ -257,7 +247,7 @@ class Holder:
             if command in self.queue:
                 self.queue.remove(command)
                 command.close_outer()
-            elif command.starter and command.starter.number not in self.endings:
+            elif command in self.commands.values():
                 self._end_below(command)
 
     def _part(self, client: Client) -> None:
@@ -286,25 +276,17 @@ class Holder:
             self._part(client)
 
     def _facts(self) -> bytes:
-        """All there is to tell of the session, as JSON. Times are in seconds, since 1970 or as durations."""
-        import json
-
         now, wall = monotonic(), time()
         ends, by = self._ends()
-        changing = {
-            "started": wall - (now - self.started),
-            "ends": None if ends == _NEVER else wall + (ends - now),
-            "ends_by": by,
-            "idle": self.terms.idle,
-            "idle_for": 0 if self.commands or self.queue else now - self.idle_since,
-            "limits": self.terms.limits,
-            "unwatched": self.unwatched,
-            "commands": [
-                {"argv": [os.fsdecode(word) for word in command.argv], "seconds": now - command.since, "terminal": command.terminal}
-                for command in (*self.commands.values(), *self.queue)
-            ],
-        }
-        return json.dumps({**self.terms.facts, **changing}).encode()
+        running = (*self.commands.values(), *self.queue)
+        return self.terms.told(
+            running,
+            started=wall - (now - self.started),
+            ends=None if ends == NEVER else wall + (ends - now),
+            ends_by=by,
+            idle_for=0 if running else now - self.idle_since,
+            unwatched=self.unwatched,
+        )
 
     # Commands
 
@@ -314,6 +296,7 @@ class Holder:
             client = command.client
             assert client
             try:
+                command.before = self.terms.limits.hits()
                 starter.ask(command.request, client.received)
             except (Gone, TimeoutError):  # a command has ended it, or keeps it stopped
                 starter.close()
@@ -339,7 +322,9 @@ class Holder:
             self.spares = False
             self.over = not error.errno  # with an errno it is only this one that can't be had
             while self.queue:
-                self._refuse(self.queue.pop(0).client, str(error))
+                command = self.queue.pop(0)
+                command.close_outer()
+                self._refuse(command.client, str(error))
             return
         if starter is not None:
             starter.sock.settimeout(_LAST)
@@ -360,7 +345,7 @@ class Holder:
         elif kind == frames.FAILED:
             self._finish(command, errands.number(errands.FAILED, numbers[0] & 0xFFFF, numbers[1] & 0xFFFF), again=True)
         elif kind == frames.EXITED:
-            command.status = _plausible(numbers[0])
+            command.status = plausible(numbers[0])
             if command.terminal and os.WIFSIGNALED(command.status) and os.WTERMSIG(command.status) in _INTERRUPTING:
                 command.interrupted = True  # by a key
             if command.interrupted and not numbers[1]:
@@ -402,81 +387,105 @@ class Holder:
         del self.commands[command.starter.sock.fileno()]
 
     def _hear_init(self) -> None:
-        said = wire.receive_status(self.starters.control)
+        said = self.starters.hear()
         if said is None:
             self.over = True
         elif said[0] == wire.UNWATCHED:
             self.unwatched = True
+        elif said[0] == wire.LIMIT:
+            self.starters.heed(*said)
+        elif said[0] == wire.OBSERVED:
+            notes = wire.receive_notes(self.starters.control, said[1])  # init is writing them
+            self._conclude(self.noting.pop(0), notes)
         elif said[0] == wire.ENDED and (command := self.endings.pop(said[1], None)):
             assert command.starter
-            if not command.orphaned and _has_ended(command.starter):
+            if not command.orphaned and has_ended(command.starter):
                 self._kill_below(command, gone=True)
                 return
-            command.starter.close()
-            self._tell_end(command)
+            self._hear_notes(command)
 
     def _finish(self, command: Command, said: bytes = b"", *, again: bool) -> None:
         """A command is over. ``again``: its starter can start another."""
-        assert command.starter
         self._let_go(command)
-        if again:
+        command.said, command.again = said, again
+        self._hear_notes(command)
+
+    def _hear_notes(self, command: Command) -> None:
+        """A command is over: where init has something to say of it, its end is told when that is known. One that went well goes first."""
+        assert command.starter
+        if self.terms.to_be_heard and self.starters.tell_notes(command.starter):
+            self.noting.append(command)
+            if command.said or not (command.status or command.counting or self.terms.limits.counts):
+                self._tell_end(command)
+        else:
+            self._conclude(command)
+
+    def _conclude(self, command: Command, notes: bytes = b"") -> None:
+        assert command.starter
+        command.notes = notes
+        if command.again:
             self.free.append(command.starter)
+            self._serve_queue()
         else:
             command.starter.close()
-        self._tell_end(command, said)
+        command.hits = self.terms.limits.since(command.before)
+        if command.passed_on:
+            self._tell_end(command)
+        else:
+            command.settled = NEVER if command.again else monotonic() + LINGER  # something that it left may hold its pipes
+            self.unsettled.append(command)
 
-    def _tell_end(self, command: Command, said: bytes = b"") -> None:
+    def _ring(self, command: Command) -> None:
+        """In another thread."""
+        self.counted.append(command)
+        os.write(self.bell, b"!")
+
+    def _hear_of_output(self, bell: int) -> None:
+        """What some commands printed has been passed on; where it was too much, they are ended."""
+        os.read(bell, _AT_ONCE)
+        while self.counted:
+            command = self.counted.pop(0)
+            assert command.counting
+            command.passed_on = True
+            if command in self.unsettled:
+                self._settle(command)
+            if command.counting.dropped and command in self.commands.values():
+                self._end_below(command)
+            elif command.counting.dropped and command.starter and not command.again:
+                self.starters.tell_to_end(command.starter)  # what it has left running
+
+    def _settle(self, command: Command) -> None:
+        self.unsettled.remove(command)
+        self._tell_end(command)
+
+    def _tell_end(self, command: Command) -> None:
         self.idle_since, self.spares = monotonic(), True
         client, command.client = command.client, None
         if client:
             client.command = None
-            self._say(client, said or self._end_of(command))
+            self._say(client, command.said or telling.end(command, self.terms))
             self._part(client)
-
-    def _end_of(self, command: Command) -> bytes:
-        if command.late:
-            said = f"stopped after {duration_text(self.terms.limits['limits.time'])}: limits.time"
-            return errands.message(errands.TIMED_OUT, said.encode())
-        return errands.number(errands.ENDED, command.status)
 
     # The end
 
     def _end(self) -> None:
         """Nobody finds the session any more, then nothing of it is alive, then those who wait for that hear of it."""
-        expired = monotonic() >= self.started + self.terms.limits.get(_EXPIRES, _NEVER)
+        expired = monotonic() >= self.started + self.terms.expires
+        for command in (*self.commands.values(), *self.endings.values()):
+            command.hits = self.terms.limits.since(command.before)
         self.seat.leave()
         self.starters.leave()
         until = monotonic() + _LAST
         while (left := until - monotonic()) > 0 and readable(self.starters.control, left):
-            if wire.receive_status(self.starters.control) is None:
+            if self.starters.hear() is None:
                 break
         self.starters.let_go()
         self.end_sandbox()
-        if self.lender:
-            self.lender.end()
-        for command in (*self.commands.values(), *self.endings.values(), *self.queue):
-            said = f"stopped after {duration_text(self.terms.limits[_EXPIRES])}: {_EXPIRES}".encode() if expired else b""
-            self._say(command.client, errands.message(errands.TIMED_OUT, said) if expired else self._end_of(command))
+        self.loans.end()
+        for command in (*self.commands.values(), *self.endings.values(), *self.noting, *self.unsettled, *self.queue):
+            self._say(command.client, telling.end(command, self.terms, expired=expired))
         for client in self.stoppers:
             self._say(client, errands.number(errands.ENDED, 0))
-
-
-def _has_ended(starter: Starter) -> bool:
-    """Whether a starter is gone, after what it has said before."""
-    while readable(starter.sock.fileno(), 0):
-        try:
-            descriptor = starter.answer()[2]
-        except Gone:
-            return True
-        if descriptor >= 0:
-            os.close(descriptor)
-    return False
-
-
-def _plausible(status: int) -> int:
-    """A wait status that a process can have ended with; what comes from inside may be anything."""
-    status &= 0xFFFF
-    return status if os.WIFEXITED(status) or os.WIFSIGNALED(status) else int(_signal.SIGKILL)
 
 
 def _close_all(descriptors: list[int]) -> None:

@@ -161,7 +161,7 @@ class Keeper:
         own_mounts = isinstance(start, sandbox.Again) or start.plan.rung == "namespaces"
         moved = start.cradle.moved({}).get(b"TMPDIR", b"")
         choice = start.choice.moved(os.fsdecode(moved)) if moved else start.choice
-        built = request.Built(start.environment, start.withheld, choice, start.limits, own_mounts)
+        built = request.Built(start.environment, start.withheld, choice, start.ceilings.given, sandbox.counted(start), own_mounts)
         seconds = start.limits.get("session.expires")
         end = process_sys.pidfd_open(start.cradle.pid)
         self.kept[end] = _Kept(start.cradle, None if seconds is None else monotonic() + seconds)

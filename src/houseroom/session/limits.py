@@ -83,8 +83,11 @@ def limits_of(policy: Policy) -> Limits:
     )
 
 
-def on_host(host: Host, limits: Limits) -> Host:
-    """The facts that only limits need: asked for where they are set, so that nobody else pays."""
+def on_host(host: Host, limits: Limits, *, terminals: bool = False) -> Host:
+    """The facts that only limits need: asked for where they are set, so that nobody else pays.
+
+    ``terminals``: commands will have some of their own, whatever our streams are.
+    """
     memory, processes = int(limits.amount("limits.memory")), int(limits.amount("limits.processes"))
     if memory or processes:
         from houseroom.enforce.linux import cgroup
@@ -93,7 +96,7 @@ def on_host(host: Host, limits: Limits) -> Host:
     if OUTPUT in limits.given:
         import os
 
-        host = host.with_(terminal=any(map(os.isatty, (1, 2))))
+        host = host.with_(terminal=terminals or any(map(os.isatty, (1, 2))))
     return host
 
 

@@ -21,36 +21,37 @@ from houseroom.session.budget import Budget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from houseroom.enforce.linux.launch import Cradle
 
 _AT_ONCE = 1 << 16
 _PIPE_BUF = 4096  # a pipe that says it is ready takes so much without waiting (pipe(7))
-_STREAMS = (1, 2)
+STREAMS = (1, 2)
 
 
 class Relay:
     """The pipes of one command, from its start until all it printed has been passed on. Close it, or use it as a context manager.
 
     ``theirs`` are the ends for the command, by the numbers they are to have inside; ``handed_over`` closes ours of them.
+    ``streams`` says where what is printed at each number is to go: else to our own streams that are no terminals.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, streams: Mapping[int, int] | None = None):
         self.budget = Budget(most)
         self.theirs: dict[int, int] = {}
         self.pipes: list[_Pipe] = []
         same: dict[tuple[int, int, int], int] = {}
-        for number in _STREAMS:
+        for number, target in ({own: own for own in STREAMS if not os.isatty(own)} if streams is None else streams).items():
             try:
-                found = os.fstat(number)
+                found = os.fstat(target)
             except OSError:
                 continue  # closed: the command will find it so
-            if os.isatty(number):
-                continue
             what = (found.st_dev, found.st_ino, found.st_rdev)
             if what not in same:
                 ours, same[what] = os.pipe2(os.O_CLOEXEC)
                 os.set_blocking(ours, False)
-                self.pipes.append(_Pipe(ours, number, _PIPE_BUF if S_ISFIFO(found.st_mode) else _AT_ONCE))
+                self.pipes.append(_Pipe(ours, os.dup(target), _PIPE_BUF if S_ISFIFO(found.st_mode) else _AT_ONCE))
             self.theirs[number] = same[what]
 
     def handed_over(self) -> None:
@@ -125,7 +126,7 @@ class Relay:
 
 
 class _Pipe:
-    """One pipe: read when nothing is left to write, written when the other side has room."""
+    """One pipe: read when nothing is left to write, written when the other side has room. Both ends are ours to close."""
 
     def __init__(self, ours: int, target: int, at_once: int):
         self.ours, self.target, self.at_once = ours, target, at_once
@@ -150,3 +151,4 @@ class _Pipe:
 
     def close(self) -> None:
         os.close(self.ours)
+        os.close(self.target)  # who reads there meets the end

@@ -37,14 +37,15 @@ class Request(Record):
 class Built(Record):
     """A sandbox that stands: what its commands get, and how long it and they may take.
 
-    ``limits`` has ``limits.time`` and ``session.expires`` in seconds where the policy gives them. ``own_mounts``: a file
-    given for reading can be made read-only.
+    ``limits`` is ``Limits.given``; ``counted``, as ``cgroup.Group`` has it, by which control groups some of them are kept.
+    ``own_mounts``: a file given for reading can be made read-only.
     """
 
     environment: dict[bytes, bytes]
     withheld: tuple[str, ...]
     choice: Choice
-    limits: dict[str, float]
+    limits: dict[str, tuple[float, str, str]]
+    counted: dict[str, tuple[str, str]]
     own_mounts: bool
 
 
@@ -102,8 +103,8 @@ def load_answer(data: bytes) -> Built:
         kind, parts = "", ()
     match kind:
         case "built":
-            environment, withheld, choice, limits, own_mounts = parts
-            return Built(environment, withheld, Choice(*choice), limits, own_mounts)
+            environment, withheld, choice, *rest = parts
+            return Built(environment, withheld, Choice(*choice), *rest)
         case "policy":
             message, file, line, column, text, hint = parts
             raise PolicyError(message, file=file, line=line, column=column, text=text, hint=hint)

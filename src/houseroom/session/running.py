@@ -11,8 +11,8 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import os
 from _socket import SO_RCVTIMEO, SOL_SOCKET
-from select import POLLIN, POLLOUT, poll
 from _struct import pack
+from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
 from houseroom.enforce.linux.starters import PATIENCE, TRIES, Gone, readable
@@ -26,6 +26,7 @@ from houseroom.session.standing import Standing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from houseroom.enforce.linux.starters import Starter
+    from houseroom.session.counting import Counting
     from houseroom.session.course import Call
     from houseroom.session.request import Request
 
@@ -96,7 +97,10 @@ def start(house: Standing, call: Call, plumbing: Plumbing, *, quiet: bool) -> tu
     settle(house, plumbing)
     cwd = os.path.join(house.workspace, call.cwd) if call.cwd else house.workspace
     request, withheld = house.request(call.argv, cwd, call.environment, plumbing.targets, call.size, quiet=quiet)
-    course = Course(_ask(house, request, plumbing), call.argv, cwd)
+    if house.limits is None:
+        course = Course(_ask(house, request, plumbing), call.argv, cwd)
+    else:
+        course = _limited(house, request, plumbing, call, cwd)
     plumbing.close_theirs()
     if not quiet or call.size != NO_TERMINAL:
         try:
@@ -112,6 +116,25 @@ def start(house: Standing, call: Call, plumbing: Plumbing, *, quiet: bool) -> tu
             release(house, course)
             raise course.failure
     return course, withheld
+
+
+def _limited(house: Standing, request: bytes, plumbing: Plumbing, call: Call, cwd: bytes) -> Course:
+    """The course of a command that is asked for under limits, its output counted where they say so."""
+    counting = house.counting(call, plumbing)
+    course: Course | None = None
+
+    def enough() -> None:
+        if course and counting and counting.dropped:
+            house.starters.end(course.starter)
+
+    if counting:
+        counting.begin(enough)
+    if house.limits and house.limits.told:
+        house.starters.listen()
+    before = house.hits()
+    course = Course(_ask(house, request, plumbing), call.argv, cwd, before, counting)
+    enough()  # it may have been before we knew whom to end
+    return course
 
 
 def _ask(house: Standing, request: bytes, plumbing: Plumbing) -> Starter:
@@ -167,7 +190,7 @@ def see_through(house: Standing, course: Course, exchange: Exchange, seconds: fl
         in_time = attend(house, course, exchange, seconds)
         if not in_time:
             kill(house, course)
-            drain(exchange)
+            (linger if course.counting else drain)(exchange)
     except Gone:
         alive = bury(house, course)
         drain(exchange)
@@ -266,9 +289,10 @@ def kill(house: Standing, course: Course) -> None:
 
 
 def take_notes(house: Standing, course: Course) -> None:
-    """What was observed of a command that is over, before its starter has another one."""
-    if house.observes:
+    """What was observed of a command that is over, and what limits did to it, before its starter has another one."""
+    if house.to_be_heard:
         course.notes = house.starters.notes(course.starter)
+    house.conclude(course)
 
 
 def bury(house: Standing, course: Course) -> bool:
@@ -284,4 +308,16 @@ def bury(house: Standing, course: Course) -> bool:
 def release(house: Standing, course: Course) -> None:
     """The starter is free for another command, where it can be."""
     take_notes(house, course)
+    if course.counting:
+        _settle(house, course, course.counting)
     house.keep(course.starter, reusable=course.reusable)
+
+
+def _settle(house: Standing, course: Course, counting: Counting) -> None:
+    """What an ended command has printed is passed on. Where it was too much, nothing that it started lives on."""
+    if course.reusable:
+        counting.release()
+    counting.settle()
+    if counting.dropped and not course.reusable:
+        house.starters.end(course.starter)
+        course.left = False

@@ -10,7 +10,7 @@ import os
 
 from houseroom.enforce.linux import wire
 from houseroom.enforce.linux.launch import Cradle, Ended
-from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
+from houseroom.errors import PolicyError, SetupFailed
 from houseroom.plan.facts import Facts
 from houseroom.policy.model import Places
 from houseroom.policy.record import Record
@@ -245,9 +245,11 @@ def prepare(
     observe: str = "off",
     environ: Mapping[bytes, bytes] = os.environb,
     cradle: Cradle | None = None,
+    terminals: bool = False,
 ) -> Prepared:
     """Ask the host, make the plan, compare its coverage with the floor. Starts nothing but a waiting init.
 
+    ``terminals``: there will be commands with terminals of their own, whatever our own streams are.
     ``cradle`` is an init that was begun already. Raises PolicyError, and CannotEnforce where the floor is not met and was
     not accepted by name.
     """
@@ -259,7 +261,7 @@ def prepare(
     try:
         refuse_unenforced(policy, frozenset(accept))
         placed, questions, tree = place(policy, places)
-        facts = Facts(on_host(cradle.host(backend), limits_of(policy)), tree)
+        facts = Facts(on_host(cradle.host(backend), limits_of(policy), terminals=terminals), tree)
         plan = compile_plan(placed, facts, rung=backend, observe=observe)
         plan = plan.with_(coverage=require(plan.coverage, policy.floor, accept, why_not_higher(facts.host, plan.rung)))
         prepared = Prepared(policy, placed, questions, facts, plan, cradle)
@@ -305,12 +307,9 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
 def begin(start: Prepared | Again) -> Starters:
     """Build the sandbox of a session, in which commands are started on request. Raises SetupFailed where the kernel refused a step.
 
-    CannotEnforce where a limit is set that a session does not keep. Ending is the caller's: close the result, then ``start.cradle.end()``.
+    Ending is the caller's: close the result, then ``start.cradle.end()``.
     """
     try:
-        if OUTPUT in start.ceilings.given and not {OUTPUT, "limits"} & set(start.accepted):
-            why, hint = "nobody counts what the commands of a session print", f"Take it out of the policy, or accept {OUTPUT}"
-            raise CannotEnforce((OUTPUT,), why, hint)
         cradle = start.start(None)
         cradle.go()
         cradle.ready()
@@ -322,6 +321,11 @@ def begin(start: Prepared | Again) -> Starters:
 
     start.environment = cradle.moved(start.environment)
     return Starters(cradle.release(), first)
+
+
+def counted(start: Prepared | Again) -> dict[str, tuple[str, str]]:
+    """By which control groups memory and processes of a sandbox that stands are counted, as ``cgroup.Group`` has it."""
+    return start.cradle.group.counted if start.cradle.group else {}
 
 
 def _relay(limits: Limits, command: Command | None) -> Relay | None:

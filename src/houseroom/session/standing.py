@@ -15,8 +15,9 @@ from time import monotonic
 
 from houseroom.enforce.linux import frames, streams
 from houseroom.enforce.linux.starters import Starters
-from houseroom.errors import SessionEnded, SetupFailed
+from houseroom.errors import CannotEnforce, SessionEnded, SetupFailed
 from houseroom.session import environment, request
+from houseroom.session.course import NO_TERMINAL
 from houseroom.session.keepers import KEEPERS, answer
 from houseroom.session.message import receive
 
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.starters import Starter
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
+    from houseroom.session.counting import Counting
+    from houseroom.session.course import Call, Course
     from houseroom.session.exchange import Plumbing
+    from houseroom.session.limits import Hits
+    from houseroom.session.session_limits import SessionLimits
 
+OUTPUT = "limits.output"
 _MOST_IDLE = 4  # starters that are kept for the next commands; each is a process of about 1 MB
 
 
@@ -82,13 +88,24 @@ class Standing:
         self.placed: PlacedPolicy | None = None
         self.withheld, self.choice, self.own_mounts = built.withheld, built.choice, built.own_mounts
         self.block = frames.block(built.environment)
-        self.time = built.limits.get("limits.time")
-        seconds = built.limits.get("session.expires")
-        self.expires = None if seconds is None else monotonic() + seconds
+        self.time: float | None = None  # seconds
+        self.expires: float | None = None
+        self.limits: SessionLimits | None = None
+        if built.limits:
+            self._limit(built)
         self.idle: list[Starter] = []
         self.over = ""
         self.owner = os.getpid()
         KEEPERS.sandboxes.add(self)
+
+    def _limit(self, built: request.Built) -> None:
+        from houseroom.session.limits import Limits
+        from houseroom.session.session_limits import EXPIRES, TIME, SessionLimits
+
+        limits = Limits(built.limits)
+        self.limits = SessionLimits(limits, built.counted, self.starters)
+        self.time = limits.amount(TIME) or None
+        self.expires = monotonic() + limits.amount(EXPIRES) if EXPIRES in built.limits else None
 
     def check(self) -> None:
         """Raises SessionEnded where no command can be started any more."""
@@ -106,7 +123,7 @@ class Standing:
                 return SessionEnded("closed", "it was closed")
             case "expired":
                 return SessionEnded("expired", "its time is up (session.expires)")
-        return SessionEnded("ended", "its sandbox has ended")
+        return SessionEnded("ended", (self.limits and self.limits.end()) or "its sandbox has ended")
 
     def request(
         self,
@@ -129,6 +146,44 @@ class Standing:
             variables, withheld = environment.build(self.choice, given)
             block = frames.block(variables)
         return frames.start(argv, block, cwd, targets, size, quiet=quiet), withheld
+
+    def counting(self, call: Call, plumbing: Plumbing) -> Counting | None:
+        """Have what a command prints counted, where that is limited. Raises CannotEnforce for a terminal, OSError."""
+        if self.limits is None or not self.limits.output:
+            return None
+        from houseroom.session.counting import Counting
+
+        if call.size != NO_TERMINAL:
+            if {OUTPUT, "limits"} & set(self.wanted.accept):
+                return None
+            hint = f"Give it no terminal of its own, or accept {OUTPUT}."
+            raise CannotEnforce((OUTPUT,), "nobody counts what a command shows on a terminal", hint)
+        counting = Counting(self.limits.output, plumbing.passed, plumbing.targets)
+        plumbing.theirs += counting.theirs
+        return counting
+
+    def hits(self) -> Hits:
+        """What limits have done so far in the whole session."""
+        return self.limits.hits() if self.limits else {}
+
+    def conclude(self, course: Course) -> None:
+        """A command has ended, and init has been heard: what limits did meanwhile is known."""
+        if self.limits:
+            course.hits = self.limits.since(course.before)
+
+    def outcome(self, course: Course, *, late: bool) -> tuple[str, str]:
+        """How a command ended: exited, signalled, timed-out or limit, and which limit did what. ``late``: limits.time ended it."""
+        code = course.returncode
+        assert code is not None
+        if self.limits is None:
+            return ("signalled" if code < 0 else "exited"), ""
+        dropped = course.counting.dropped if course.counting else 0
+        return self.limits.outcome(code, course.hits, late=late, killed=course.killed, dropped=dropped)
+
+    @property
+    def to_be_heard(self) -> bool:
+        """Whether init may have something to say of a command that has ended: what it noted, or what limits did to it."""
+        return self.wanted.observe != "off" or (self.limits is not None and self.limits.told)
 
     def denials(self, notes: bytes) -> tuple[Denial, ...]:
         """What was refused to a command, of which init noted this. The policy is looked at for the first that was refused something."""
@@ -155,11 +210,6 @@ class Standing:
             return self.idle.pop()
         except IndexError:
             return None
-
-    @property
-    def observes(self) -> bool:
-        """Whether what commands try is noted."""
-        return self.wanted.observe != "off"
 
     def keep(self, starter: Starter, *, reusable: bool) -> None:
         """A starter's command is over. Where that left something running, it serves no other."""

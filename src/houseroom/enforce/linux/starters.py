@@ -90,6 +90,7 @@ class Starters:
         self.turn = int(asked)  # of the last request for one more
         self.watched = False
         self.notices: set[int] = set()
+        self.limited: dict[tuple[str, str], int] = {}  # how often init has ended processes because of a limit: (key, "ended")
         self._asking, self._telling = allocate_lock(), allocate_lock()
 
     def another(self) -> Starter:
@@ -159,11 +160,34 @@ class Starters:
         with self._telling:
             if not self.tell_to_end(starter, gone=gone):
                 return False
-            while (said := wire.receive_status(self.control)) != (wire.ENDED, starter.number):
+            while (said := self.hear()) != (wire.ENDED, starter.number):
                 if said is None:
                     return False
-                self.notices.add(said[0])
+                self.heed(*said)
             return True
+
+    def listen(self) -> None:
+        """Hear what init has said meanwhile without being asked."""
+        with self._telling:
+            while self.control >= 0 and readable(self.control, 0) and (said := self.hear()) is not None:
+                self.heed(*said)
+
+    def hear(self) -> tuple[int, int] | None:
+        """What init says next, as ``wire.receive_status`` has it; None where it is gone."""
+        try:
+            return wire.receive_status(self.control)
+        except ConnectionResetError:
+            return None  # it was killed before it had read all that it was told (unix(7))
+
+    def heed(self, kind: int, number: int) -> None:
+        """Remember what init says without being asked."""
+        if kind != wire.LIMIT:
+            self.notices.add(kind)
+            return
+        from houseroom.enforce.linux.tally import KINDS
+
+        for key in KINDS[number : number + 1]:
+            self.limited[key, "ended"] = self.limited.get((key, "ended"), 0) + 1
 
     def tell_to_watch(self) -> None:
         """Tell init that commands come from now on, which hidden files must be kept from. Said once."""
@@ -189,10 +213,10 @@ class Starters:
         with self._telling:
             if not self.tell_notes(starter):
                 return b""
-            while (said := wire.receive_status(self.control)) is not None:
+            while (said := self.hear()) is not None:
                 if said[0] == wire.OBSERVED:
                     return wire.receive_notes(self.control, said[1])
-                self.notices.add(said[0])
+                self.heed(*said)
         return b""
 
     def tell_notes(self, starter: Starter) -> bool:
@@ -220,7 +244,7 @@ class Starters:
             if self.control < 0:
                 return
             self.leave()
-            while readable(self.control, PATIENCE) and wire.receive_status(self.control) is not None:
+            while readable(self.control, PATIENCE) and self.hear() is not None:
                 pass
             self.let_go()
 

@@ -13,7 +13,7 @@ import signal
 from houseroom.enforce.linux import terminal_sys
 from houseroom.enforce.linux.starters import Gone
 from houseroom.frontends.aio.waiting import Source, Waking, sink
-from houseroom.frontends.asked import kind_of, late, usage
+from houseroom.frontends.asked import late, usage
 from houseroom.session.running import TOLD_WITHIN
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from houseroom.frontends.aio.session import AsyncSession
     from houseroom.frontends.asked import Asked
     from houseroom.frontends.completed import Usage
+    from houseroom.policy.denials import Denial
     from houseroom.session.course import Course
     from houseroom.session.exchange import Plumbing
 
@@ -39,12 +40,13 @@ class AsyncProcess:
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
-        self._session, self._course = session, course
+        self._session, self._course, self._house = session, course, session._standing()
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._listened = course.starter.sock.fileno()
         self._killed: asyncio.Future[bool] | None = None
         self._stopped = False
+        self._ending: asyncio.Task[None] | None = None
         self._sources: list[Source] = []
         self._screen = -1
         self._timer: asyncio.TimerHandle | None = None
@@ -52,13 +54,13 @@ class AsyncProcess:
         session._processes.add(self)
 
     async def _open(self, plumbing: Plumbing) -> None:
-        course, time = self._course, self._session._standing().time
+        course, time = self._course, self._house.time
         if course.over:
-            self._finish()
+            self._conclude()
         else:
             self._loop.add_reader(self._listened, self._hear)
             self._timer = None if time is None else self._loop.call_later(time, self._time_is_up)
-            self._waking = Waking(self._session._standing(), course.starter)
+            self._waking = Waking(self._house, course.starter)
         self._screen = course.terminal
         if self._screen >= 0:
             self.stdout = self._source(os.dup(self._screen))
@@ -82,9 +84,18 @@ class AsyncProcess:
 
     @property
     def kind(self) -> str | None:
-        """exited, signalled or timed-out (``limits.time``); None while it runs."""
-        code = self._course.returncode
-        return None if code is None else kind_of(code, stopped=self._stopped)
+        """exited, signalled, timed-out (``limits.time``) or limit (another one); None while it runs."""
+        return self._house.outcome(self._course, late=self._stopped)[0] if self._course.returncode is not None else None
+
+    @property
+    def detail(self) -> str:
+        """Which limit stopped it, or what limits did that it outlived, once it has ended; else ""."""
+        return self._house.outcome(self._course, late=self._stopped)[1] if self._course.returncode is not None else ""
+
+    @property
+    def denials(self) -> tuple[Denial, ...]:
+        """What was refused to it, where that is observed and once it has ended."""
+        return self._house.denials(self._course.notes)
 
     @property
     def usage(self) -> Usage:
@@ -136,7 +147,8 @@ class AsyncProcess:
     def send_signal(self, number: int) -> None:
         """Send a signal to the command, if it has not ended."""
         if self.returncode is None:
-            self._session._standing().starters.signal(self.pid, number)
+            self._course.killed |= number == signal.SIGKILL
+            self._house.starters.signal(self.pid, number)
 
     def terminate(self) -> None:
         """Ask the command to end (SIGTERM)."""
@@ -145,6 +157,7 @@ class AsyncProcess:
     def kill(self) -> None:
         """Kill the command with everything it ever started; ``wait`` returns when nothing of it is alive."""
         if self._killed is None and (not self._over.done() or self._course.left):
+            self._course.killed = True
             self._killed = self._session._tell_to_end(self._course.starter)
             self._course.left = False
             if not self._over.done():
@@ -181,10 +194,26 @@ class AsyncProcess:
         except BlockingIOError:
             return
         except Gone:
-            self._session._standing().drop_idle()
+            self._house.drop_idle()
             self._killed = self._session._tell_to_end(self._course.starter, gone=True)
             over = True
         if over:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """It is over. Where more is to be heard of it, its end is told when that has come."""
+        self._loop.remove_reader(self._listened)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._course.counting or self._house.to_be_heard:
+            self._ending = self._loop.create_task(self._learn())
+        else:
+            self._finish()
+
+    async def _learn(self) -> None:
+        try:
+            await self._session._take_notes(self._course)
+        finally:
             self._finish()
 
     def _finish(self) -> None:
@@ -195,8 +224,8 @@ class AsyncProcess:
         self._over.set_result(None)
         self._loop.remove_reader(self._listened)
         course.lost()
-        house = self._session._standing()  # whose init may have noted something that is nobody's here
-        house.keep(course.starter, reusable=course.reusable and self._killed is None and not house.observes)
+        self._house.conclude(course)
+        self._house.keep(course.starter, reusable=course.reusable and self._killed is None)
         if self._timer is not None:
             self._timer.cancel()
         if self._waking is not None:

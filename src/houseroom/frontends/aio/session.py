@@ -133,8 +133,8 @@ class AsyncSession:
             plumbing.close()
         if not in_time and timeout is not None and timeout <= min(limits):
             raise late(what.args, timeout, captured)
-        denials = house.denials(course.notes)
-        ended = completed(what.args, course, what.spelt, captured, withheld, stopped=not in_time, denials=denials)
+        outcome, denials = house.outcome(course, late=not in_time), house.denials(course.notes)
+        ended = completed(what.args, course, what.spelt, captured, withheld, outcome, denials)
         if check:
             ended.check_returncode()
         return ended
@@ -160,7 +160,10 @@ class AsyncSession:
             plumbing.replace(at, await lent(plumbing.passed[at]))
         cwd = os.path.join(house.workspace, call.cwd) if call.cwd else house.workspace
         request, withheld = house.request(call.argv, cwd, call.environment, plumbing.targets, call.size, quiet=quiet)
-        course = Course(await self._ask(request, plumbing), call.argv, cwd)
+        if house.limits is None:
+            course = Course(await self._ask(request, plumbing), call.argv, cwd)
+        else:
+            course = await self._limited(request, plumbing, call, cwd)
         plumbing.close_theirs()
         if not quiet or call.size != NO_TERMINAL:
             try:
@@ -176,6 +179,28 @@ class AsyncSession:
                 house.keep(course.starter, reusable=True)
                 raise course.failure
         return course, withheld
+
+    async def _limited(self, request: bytes, plumbing: Plumbing, call: Call, cwd: bytes) -> Course:
+        """The course of a command that is asked for under limits, its output counted where they say so."""
+        house, loop = self._standing(), asyncio.get_running_loop()
+        counting = house.counting(call, plumbing)
+        course: Course | None = None
+
+        def enough() -> None:
+            if course and counting and counting.dropped and (course.left or not course.over):
+                _ = self._tell_to_end(course.starter)
+
+        def ended() -> None:  # in another thread
+            try:
+                loop.call_soon_threadsafe(enough)
+            except RuntimeError:
+                return  # the loop has ended
+
+        if counting:
+            counting.begin(ended)
+        before = house.hits()
+        course = Course(await self._ask(request, plumbing), call.argv, cwd, before, counting)
+        return course
 
     async def _ask(self, request: bytes, plumbing: Plumbing) -> Starter:
         house = self._standing()
@@ -227,6 +252,7 @@ class AsyncSession:
             in_time = await attend(house, course, exchange, seconds)
             if not in_time:
                 await self._kill(course)
+                await self._settle(course)
                 drain(exchange)
         except Gone:
             alive = await self._bury(course)
@@ -236,7 +262,7 @@ class AsyncSession:
             return True
         except BaseException:  # we are cancelled: nothing of the command stays
             await self._kill(course)
-            house.keep(course.starter, reusable=course.reusable and not house.observes)
+            house.keep(course.starter, reusable=course.reusable and not house.to_be_heard)
             raise
         await self._take_notes(course)
         house.keep(course.starter, reusable=course.reusable)
@@ -247,7 +273,9 @@ class AsyncSession:
     async def _take_notes(self, course: Course) -> None:
         """What was observed of a command that is over, before its starter has another one."""
         house = self._standing()
-        if not house.observes or self._over is None or self._over.done() or not house.starters.tell_notes(course.starter):
+        await self._settle(course)
+        if not house.to_be_heard or self._over is None or self._over.done() or not house.starters.tell_notes(course.starter):
+            house.conclude(course)
             return
         noted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._noting.append(noted)
@@ -256,6 +284,15 @@ class AsyncSession:
         except BaseException:  # cancelled
             house.keep(course.starter, reusable=False)
             raise
+        house.conclude(course)
+
+    async def _settle(self, course: Course) -> None:
+        """What an ended command has printed is passed on. Where it was too much, nothing that it started lives on."""
+        if course.counting:
+            await asyncio.get_running_loop().run_in_executor(None, course.counting.settle)
+            if course.counting.dropped and not course.reusable:
+                await self._tell_to_end(course.starter)
+                course.left = False
 
     async def _kill(self, course: Course) -> None:
         """End all that the command ever started, and wait until nothing of it is alive."""
@@ -278,7 +315,9 @@ class AsyncSession:
         ended = self._tell_to_end(course.starter, gone=True)
         course.lost()
         course.starter.close()
-        return await ended
+        alive = await ended
+        self._standing().conclude(course)
+        return alive
 
     def _abandon(self, starter: Starter) -> None:
         """Have a starter killed with everything below it, without waiting."""
@@ -320,8 +359,8 @@ class AsyncSession:
                 noted = self._noting.pop(0)
                 if not noted.done():
                     noted.set_result(notes)
-            case (kind, _):
-                starters.notices.add(kind)
+            case (kind, number):
+                starters.heed(kind, number)
 
     def _end_of_init(self) -> None:
         """Nothing inside is alive, or will be for long."""

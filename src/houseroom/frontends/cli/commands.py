@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from houseroom.frontends.cli.options import Option, Spec
-from houseroom.frontends.cli.run_options import ENFORCEMENT, EXITS, JSON, PROFILE, RULES, RUN, WORKSPACE
+from houseroom.frontends.cli.run_options import ENFORCEMENT, EXITS, JSON, OBSERVE, PROFILE, RULES, RUN, WORKSPACE
 
 SHELL = Spec(
     "shell",
@@ -133,6 +133,7 @@ START_SESSION = Spec(
         WORKSPACE,
         *RULES,
         *ENFORCEMENT,
+        OBSERVE,
         Option(("--idle",), "DURATION", "End it after so long without a command; else 30m."),
         Option(("-q", "--quiet"), "", "Print its name and nothing else."),
     ),
@@ -165,7 +166,7 @@ EXEC = Spec(
     exits=(
         ("the command's", "it ran; 128+n if signal n ended it, 137 also where the session ended first"),
         ("2", "houseroom's own command line was wrong"),
-        ("124", "the time limit stopped it"),
+        ("124", "a limit stopped it, such as time or memory"),
         ("125", "there is no such session, or it can't work in this directory or with these streams; nothing was started"),
         ("126, 127", "the command can't be executed, or was not found"),
     ),

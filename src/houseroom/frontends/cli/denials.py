@@ -8,20 +8,23 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 from houseroom.frontends.cli import paper, request
 from houseroom.frontends.cli.paper import CYAN, Paper, Text
+from houseroom.policy.denials import Denial
 from houseroom.policy.observation import EXECUTE
 from houseroom.session import denials as found
+from houseroom.session.denials import telling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from houseroom.frontends.cli.options import Given
-    from houseroom.policy.denials import Denial
     from houseroom.policy.model import Places
     from houseroom.policy.observation import Observed
     from houseroom.session.sandbox import Outcome
 
 MOST = 5
+_RUN = "houseroom run"
 _PURPOSE = ("files.hide ", "files.private ")
 
 
@@ -47,26 +50,37 @@ def _failed(outcome: Outcome) -> bool:
     return outcome.exit_code not in (0, 130) and outcome.kind != "not-started"
 
 
-def telling(denials: Sequence[Denial]) -> tuple[Denial, ...]:
-    """Those that may have to do with a failure."""
-    least = min((denial.noise for denial in denials), default=0)
-    return tuple(denial for denial in denials if denial.noise == least) if least < 2 else ()
+def tell_of_session(said: Mapping[str, Any], where: Places, name: str) -> None:
+    """The same of a command in a session, as its holder has told it (``session.telling``)."""
+    denials = [_denial(plain) for plain in said["denials"]]
+    sheet = Paper(Paper.of_stdout().width, paper.wants_colour(sys.stderr))
+    begin = f"houseroom session start {name}"
+    paper.tell(as_text(denials, where, sheet, most=MOST, lost=said["lost"], untold=said["untold"], begin=begin))
 
 
-def as_text(denials: Sequence[Denial], where: Places, sheet: Paper, *, most: int, lost: int = 0) -> str:
-    """Two or three lines a denial: what was refused, by which rule; and how to allow it, or why nothing does."""
-    count = f"{len(denials)} things were" if len(denials) > 1 else "one thing was"
+def _denial(plain: Mapping[str, Any]) -> Denial:
+    values: list[Any] = [tuple(value) if isinstance(value := plain[name], list) else value for name in Denial.__match_args__]
+    return Denial(*values)
+
+
+def as_text(denials: Sequence[Denial], where: Places, sheet: Paper, *, most: int, lost: int = 0, untold: int = 0, begin: str = _RUN) -> str:
+    """Two or three lines a denial: what was refused, by which rule; and how to allow it, or why nothing does.
+
+    ``begin``: what the options that allow it are for. ``untold``: how many more are known of than are given.
+    """
+    total = len(denials) + untold
+    count = f"{total} things were" if total > 1 else "one thing was"
     lines = [f"{sheet.ink('houseroom:', CYAN)} {count} refused to the command:"]
     for denial in denials[:most]:
         lines.append(sheet.prose(on_one_line(f"{_what(denial, where)}: {_why(denial, where)}"), 2, 4))
-        grant = allow(denial, where)
+        grant = allow(denial, where, begin)
         label = "see" if denial.rule.startswith(_PURPOSE) else "allow"
         lines.append(f"    {label}: {sheet.set(Text(grant, CYAN))}" if grant else sheet.prose(denial.obstacle, 4))
-    rest = len(denials) - most
+    rest = total - len(denials[:most])
     more = [f"{rest} more"] if rest > 0 else []
     more += [f"at least {lost} more that were not kept"] if lost else []
     if more:
-        lines.append(sheet.prose(f"and {', '.join(more)}: `houseroom run --verbose` lists all that is known", 2))
+        lines.append(sheet.prose(f"and {', '.join(more)}: `{_RUN} --verbose` lists all that is known", 2))
     return "\n".join(line for line in lines if line.strip())
 
 
@@ -89,7 +103,7 @@ def on_one_line(text: str) -> str:
     return text.replace("\n", "\\n")
 
 
-def allow(denial: Denial, where: Places) -> str:
+def allow(denial: Denial, where: Places, begin: str = _RUN) -> str:
     """The command line that allows it, "" where there is none. What is hidden is hidden on purpose: there is more to read first."""
     if not denial.grant:
         return ""
@@ -99,7 +113,7 @@ def allow(denial: Denial, where: Places) -> str:
     word = shell_word(value, where) if value[:1] == "/" else value
     if denial.rule.startswith(_PURPOSE):
         return f"houseroom explain {denial.access} {word}"
-    return f"houseroom run {option} {word}"
+    return f"{begin} {option} {word}"
 
 
 def executions(observed: Observed) -> list[dict[str, object]]:

@@ -77,7 +77,7 @@ def _ask(name: str, argv: Sequence[str]) -> int:
         return exit_code(int.from_bytes(said[errands.HEAD :], "little"))
     from houseroom.frontends.cli import inside
 
-    return inside.tell_why(said, name, argv)
+    return inside.tell_why(said, sock, name, argv)
 
 
 def forward_signals(sock: _socket.socket) -> None:

@@ -20,6 +20,7 @@ from houseroom.errors import SetupFailed
 from houseroom.frontends.cli import exec_client, paper, session
 from houseroom.frontends.cli.options import UsageError
 from houseroom.frontends.cli.terminal import Terminal, same_terminal
+from houseroom.policy.model import Places
 from houseroom.session import errands, sessions
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from houseroom.frontends.cli.options import Given
 
-TIMED_OUT, SETUP, NOT_EXECUTABLE, NOT_FOUND, KILLED = 124, 125, 126, 127, 137
+STOPPED, SETUP, NOT_EXECUTABLE, NOT_FOUND, KILLED = 124, 125, 126, 127, 137
 _STREAMS = (0, 1, 2)
 _CARRIER = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
 _USUAL = (24, 80)  # of a terminal that does not know its size
@@ -73,16 +74,18 @@ def _in_session(name: str, argv: Sequence[str], given: Given, environ: dict[byte
         answer = call.at(shown, keyboard=keyboard or shown[:2] == (0, 1)) if shown else call.plainly()
     finally:
         sock.close()
-    return _tell(answer, name, argv)
+    return _tell(answer, name, argv, interactive=given.spec.name == "session attach")
 
 
-def tell_why(said: bytes, name: str, argv: Sequence[str]) -> int:
-    """Explain an answer that was not the end of a command; its exit code."""
+def tell_why(said: bytes, sock: _socket.socket, name: str, argv: Sequence[str]) -> int:
+    """Explain an answer, or its beginning, that was not the plain end of a command; its exit code."""
     try:
         kind, length = errands.read_head(said[: errands.HEAD])
-    except ValueError:
+        body = said[errands.HEAD : errands.HEAD + length]
+        body += sessions.exactly(sock, length - len(body))
+    except (OSError, ValueError):
         return _tell((0, b""), name, argv)
-    return _tell((kind, said[errands.HEAD : errands.HEAD + length]), name, argv)
+    return _tell((kind, body), name, argv)
 
 
 class _Call:
@@ -164,8 +167,8 @@ def _fill_streams() -> None:
     os.close(fd)
 
 
-def _tell(answer: Answer, name: str, argv: Sequence[str]) -> int:
-    """Say what an exit code alone does not, and return it."""
+def _tell(answer: Answer, name: str, argv: Sequence[str], *, interactive: bool = False) -> int:
+    """Say what an exit code alone does not, and return it. What was refused in the user's own shell, that user has seen."""
     match answer:
         case errands.ENDED, body:
             return exec_client.exit_code(*errands.read_numbers(body))
@@ -175,11 +178,24 @@ def _tell(answer: Answer, name: str, argv: Sequence[str]) -> int:
             words, _, hint = body.decode("utf-8", "replace").partition("\0")
             paper.fail(words, hint)
             return SETUP
-        case errands.TIMED_OUT, body:
-            paper.note(body.decode("utf-8", "replace"))
-            return TIMED_OUT
-    paper.fail(f"the session {name} ended before the command did")
+        case errands.EXPLAINED, body:
+            return _explain(body, name, refused=not interactive)
+    paper.fail(f"the session {name} ended before the command did{session.unexpected(name)}")
     return KILLED
+
+
+def _explain(body: bytes, name: str, *, refused: bool) -> int:
+    """Say what stopped a command, and what was ``refused`` to it, as ``telling`` has it."""
+    import json
+
+    said = json.loads(body)
+    if said["detail"]:
+        paper.note(said["detail"])
+    if said["denials"] and refused:
+        from houseroom.frontends.cli import denials
+
+        denials.tell_of_session(said, Places(said["workspace"], session.home()), name)
+    return STOPPED if said["limited"] else exec_client.exit_code(said["status"])
 
 
 def _not_started(name: str, argv: Sequence[str], errno: int, what: int) -> int:

@@ -54,7 +54,12 @@ def wish(given: Given) -> Wish:
     """All of it that a plan depends on, besides the policy files. Raises UsageError, PolicyError."""
     from houseroom.session.sandbox import Wish
 
-    return Wish(given.one("profile"), rules(given), settings(given), accepted(given), backend(given), given.one("observe") or OBSERVE)
+    return Wish(given.one("profile"), rules(given), settings(given), accepted(given), backend(given), observed(given))
+
+
+def observed(given: Given) -> str:
+    """What is to be noted of commands."""
+    return given.one("observe") or OBSERVE
 
 
 def backend(given: Given) -> str:

@@ -35,6 +35,13 @@ ENFORCEMENT = (
     ),
 )
 
+OBSERVE = Option(
+    ("--observe",),
+    "LEVEL",
+    "What to note, so that a failure can be explained: off, denials (the default), executions, all.",
+    choices=("off", "denials", "executions", "all"),
+)
+
 EXITS = (
     ("the command's", "it ran; 128+n if signal n ended it"),
     ("2", "houseroom's own command line was wrong"),
@@ -53,12 +60,7 @@ RUN = Spec(
         *RULES,
         *ENFORCEMENT,
         Option(("--cwd",), "DIR", "Start the command in DIR; else in the current one."),
-        Option(
-            ("--observe",),
-            "LEVEL",
-            "What to note, so that a failure can be explained: off, denials (the default), executions, all.",
-            choices=("off", "denials", "executions", "all"),
-        ),
+        OBSERVE,
         Option(("--dry-run",), "", "Print what would be done, in order, and start nothing."),
         Option(("--json",), "", "With --dry-run the plan as JSON; else one JSON line on standard error at the end."),
         Option(("-q", "--quiet"), "", "No notes on standard error; errors are still shown."),

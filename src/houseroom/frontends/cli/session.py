@@ -40,10 +40,10 @@ def start(given: Given) -> int:
         raise UsageError(f"{name!r} can't be the name of a session: {wrong}", "For example: houseroom session start work", given.spec.name)
     idle = _idle(given)
     policy = request.policy(given, where)
-    accept, backend = request.accepted(given), request.backend(given)
+    accept, backend, observe = request.accepted(given), request.backend(given), request.observed(given)
 
     def prepare() -> Prepared:
-        return sandbox.prepare(policy, where, accept=accept, backend=backend)
+        return sandbox.prepare(policy, where, accept=accept, backend=backend, observe=observe, terminals=True)
 
     try:
         seat = sessions.take_seat(where.home, name)
@@ -99,7 +99,7 @@ def _told(name: str) -> dict[str, Any]:
     try:
         return sessions.facts(home(), name)
     except sessions.NoSession:
-        return {"name": name, "error": "it has just ended"}
+        return {"name": name, "error": f"it has just ended{unexpected(name)}"}
     except SetupFailed as error:
         return {"name": name, "error": error.strerror or str(error)}
 
@@ -229,8 +229,15 @@ def no_session(name: str) -> int:
     near = nearest(name, running)
     others = f"Those that run: {', '.join(running)}. " if running else "No session runs. "
     hint = f"Did you mean {near}?" if near else f"{others}houseroom session start {name} begins it."
-    paper.fail(f"there is no session {name!r}", hint)
+    paper.fail(f"there is no session {name!r}{unexpected(name)}", hint)
     return NO_SESSION
+
+
+def unexpected(name: str) -> str:
+    """Where it is written why a session of this name ended, if that was an error of ours: the last one that there was."""
+    from houseroom.session import holder_log
+
+    return f"; its holder has failed, see {holder_log.path(home())}" if holder_log.last(home()) == name else ""
 
 
 def home() -> str:
