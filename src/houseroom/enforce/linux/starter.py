@@ -153,9 +153,7 @@ class Starter:
         def spawn(path: bytes) -> int:
             if not os.access(path, os.F_OK):  # a failing spawn costs a hundred times as much
                 raise FileNotFoundError(2, "not found")
-            return os.posix_spawn(
-                path, argv, self.environment, file_actions=actions, setsigmask=(), setsigdef=self.defaults, setpgroup=0
-            )
+            return os.posix_spawn(path, argv, self.environment, file_actions=actions, setsigmask=(), setsigdef=self.defaults, setpgroup=0)
 
         return search(argv[0], self.environment, spawn)
 
