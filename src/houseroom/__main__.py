@@ -28,6 +28,17 @@ if sys.platform != "win32":
             renew()
         posix._exit(status)  # the interpreter's tear-down would cost 1 ms and has nothing left to do
 
+    def _open_streams() -> None:
+        """A closed standard stream is an empty one: else a socket or file of ours would take its number."""
+        import posix
+
+        for fd, name in enumerate(("stdin", "stdout", "stderr")):
+            try:
+                posix.fstat(fd)
+            except OSError:
+                posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)  # noqa: FBT003 — it takes no keyword
+                setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 — it stays open
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; ``argv`` without the program's name. Returns the exit code."""
@@ -38,18 +49,6 @@ def main(argv: list[str] | None = None) -> int:
         return command_line(sys.argv[1:] if argv is None else argv)
     sys.stderr.write("houseroom: can't enforce anything on this system: so far it needs Linux\n")
     return 125
-
-
-def _open_streams() -> None:
-    """A closed standard stream is an empty one: else a socket or file of ours would take its number."""
-    import os
-
-    for fd, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)  # noqa: FBT003 — it takes no keyword
-            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 — it stays open
 
 
 if __name__ == "__main__":

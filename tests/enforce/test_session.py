@@ -400,6 +400,26 @@ def test_four_threads(bench: Bench) -> None:
     assert said(bench, program) == ["100 True"]
 
 
+
+MANY = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do setsid sleep 600 & done; sleep 600"
+
+
+def test_who_is_ended_with_a_command_is_never_the_next_one(bench: Bench) -> None:
+    """One thread kills while another hears of the end and starts the next command, which the same starter gets."""
+    program = """
+        with Session() as s:
+            codes = []
+            for turn in range(60):
+                process = s.popen(["sh", "-c", sys.argv[1]])
+                killer = threading.Thread(target=process.kill)
+                killer.start()
+                process.wait()
+                codes.append(s.run(["sh", "-c", "exit 7"]).returncode)
+                killer.join()
+            print(set(codes))
+    """
+    assert said(bench, program, MANY) == ["{7}"]
+
 # -- the end of the application ---------------------------------------------------------------------------------------------
 
 # A process that carries our mark on its command line: the application's, the keeper's or what is inside.

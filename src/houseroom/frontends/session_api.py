@@ -168,6 +168,7 @@ class Process:
         self.args, self.withheld, self.pid = how.args, withheld, course.pid
         self._house, self._course, self._spelt = house, course, how.spelt
         self._hearing = allocate_lock()
+        self._ending = allocate_lock()  # held while all below the starter is ended: it must not have another command by then
         self._stopped = False
         self._exchange: Exchange | None = None
         self._captured: tuple[Captured | None, Captured | None] = (None, None)
@@ -271,8 +272,10 @@ class Process:
     def kill(self) -> None:
         """Kill the command with everything it ever started, and return when nothing of it is alive."""
         if self.poll() is None or self._course.left:
-            self._course.killed = True
-            self._house.starters.end(self._course.starter)
+            with self._ending:
+                if not self._course.over or self._course.left:
+                    self._course.killed = True
+                    self._house.starters.end(self._course.starter)
             self._hear(sum(running.TOLD_WITHIN))
             with self._hearing:
                 if not self._course.over:
@@ -331,7 +334,8 @@ class Process:
 
     def _finish(self) -> None:
         if self._course.over:
-            running.release(self._house, self._course)
+            with self._ending:
+                running.release(self._house, self._course)
             self._stop_timer()
 
     def _bury(self) -> None:
@@ -345,8 +349,10 @@ class Process:
             self._timer = None
 
     def _time_is_up(self) -> None:
-        self._stopped = True
-        self._house.starters.end(self._course.starter)
+        with self._ending:
+            if not self._course.over:
+                self._stopped = True
+                self._house.starters.end(self._course.starter)
 
     def _connect(self, data: bytes | None) -> Exchange:
         """From now on an exchange reads and writes, in the place of the streams."""

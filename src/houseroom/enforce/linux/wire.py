@@ -144,7 +144,10 @@ def unpack_steps(packed: bytes) -> tuple[plan.Step, ...]:
 def _exactly(fd: int, count: int) -> bytes:
     data = b""
     while len(data) < count:
-        part = os.read(fd, count - len(data))
+        try:
+            part = os.read(fd, count - len(data))
+        except ConnectionResetError:  # it has ended with something unread that we told it
+            return b""
         if not part:
             return b""
         data += part
