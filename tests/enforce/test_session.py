@@ -400,7 +400,6 @@ def test_four_threads(bench: Bench) -> None:
     assert said(bench, program) == ["100 True"]
 
 
-
 MANY = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do setsid sleep 600 & done; sleep 600"
 
 
@@ -419,6 +418,7 @@ def test_who_is_ended_with_a_command_is_never_the_next_one(bench: Bench) -> None
             print(set(codes))
     """
     assert said(bench, program, MANY) == ["{7}"]
+
 
 # -- the end of the application ---------------------------------------------------------------------------------------------
 

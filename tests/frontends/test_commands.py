@@ -127,7 +127,7 @@ class TestRun:
 
     def test_what_can_not_be_enforced_is_125(self, houseroom: Cli, home: Path) -> None:
         (home / ".config" / "houseroom").mkdir(parents=True)
-        (home / ".config" / "houseroom" / "policy.toml").write_text('[network]\nreach = "listed"\nallow = ["pypi.org"]\n')
+        (home / ".config" / "houseroom" / "policy.toml").write_text("[network]\npublish = [8000]\n")
         done = houseroom("run", "--", "touch", "made")
         assert (done.returncode, done.stdout) == (125, "")
         assert "network" in done.stderr
@@ -264,7 +264,7 @@ class TestPolicy:
             "syntax": '[files\nhide = ["~/x"]\n',
             "extends": 'extends = "worskpace"\n',
             "example": '[files]\nhide = [{ path = "~/x", allows = ["read ~/x/y"] }]\n',
-            "waiting": '[network]\nreach = "listed"\nallow = ["pypi.org"]\n',
+            "waiting": "[network]\npublish = [8000]\n",
         }
         shown = []
         for name, text in files.items():

@@ -46,7 +46,7 @@ MISTAKES = {
     "program": ["pytest"],
     "nothing-to-run": ["run", "--quiet"],
     "group": ["policy", "shwo"],
-    "choice": ["run", "--net", "listed", "true"],
+    "choice": ["run", "--net", "some", "true"],
     "limit": ["run", "--limit", "proceses=4", "true"],
     "limit-value": ["run", "--limit", "processes=many", "true"],
     "duration": ["run", "--time", "10 minutes", "true"],

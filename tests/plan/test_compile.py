@@ -112,6 +112,7 @@ CASES: dict[str, tuple[Policy, Files, Host, str]] = {
         HOST.with_(cgroup="cgroup v2 is not delegated to us"),
         "",
     ),
+    "listed-hosts": (limited({"network.reach": "listed"}), PROJECT, HOST, ""),
     "wsl-2": (ordinary(*DOTS), PROJECT, HOST.with_(wsl=2), ""),
     "odd-names": (
         ordinary(("hide", "**/*.key")),
@@ -170,7 +171,9 @@ FIELDS = {
     "Lock": "rlimits why",
     "Landlock": "rules handled abi network why",
     "Seccomp": "program network mediated why observe",
-    "Mediate": "roots rules pinned sockets why",
+    "Mediate": "roots rules pinned sockets why proxy",
+    "Egress": "address dns port why",
+    "Resolver": "path content why",
     "Watch": "roots rules hidden secrets why",
 }
 

@@ -187,8 +187,9 @@ def test_later_settings_override_within_a_voice() -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ('[network]\nreach = "listed"\nallow = ["pypi.org"]', ("network.allow", "network.reach")),
-        ('[network]\ndeny = ["x.org"]\npublish = [80]\nsockets = ["/run/x"]', ("network.deny", "network.publish", "network.sockets")),
+        ('[network]\nreach = "listed"\nallow = ["pypi.org"]', ()),
+        ('[network]\nreach = "listed"\nallow = ["GET example.org/v1/**"]', ("network.allow",)),
+        ('[network]\ndeny = ["x.org"]\npublish = [80]\nsockets = ["/run/x"]', ("network.publish", "network.sockets", "network.deny")),
         ('[network]\nallow = []\nreach = "open"', ()),
         ('[git]\nmode = "guarded"', ("git.mode",)),
         ('[git]\nmode = "free"', ()),

@@ -42,6 +42,7 @@ class Sandbox:
         protect: Sequence[str] = (),
         environment: Sequence[str] = (),
         network: str | None = None,
+        allow: Sequence[str] = (),
         git: str | None = None,
         accept: Sequence[str] = (),
         observe: str = "off",
@@ -56,9 +57,10 @@ class Sandbox:
             ("files.hide", hide),
             ("files.protect", protect),
             ("environment.pass", environment),
+            ("network.allow", allow),
         )
         self.rules = tuple(Rule(key, os.fspath(subject), _PYTHON, "given in Python") for key, subjects in given for subject in subjects)
-        chosen = {"network.reach": network, "git.mode": git}
+        chosen = {"network.reach": network or ("listed" if allow else None), "git.mode": git}
         self.settings = {key: Setting(value, _PYTHON) for key, value in chosen.items() if value is not None}
         if policy is not None and (profile or self.rules or self.settings):
             raise TypeError("a policy is complete: give the other arguments without one")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         protect: Sequence[str]
         environment: Sequence[str]
         network: str | None
+        allow: Sequence[str]
         git: str | None
         accept: Sequence[str]
         observe: str

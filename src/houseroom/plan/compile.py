@@ -7,7 +7,7 @@ specific rule is mounted over a shallower one, which is exactly how ``policy.dec
 from __future__ import annotations
 
 from houseroom.errors import CannotEnforce, PolicyError
-from houseroom.plan import landlock, limits
+from houseroom.plan import egress, landlock, limits
 from houseroom.plan.coverage import cover
 from houseroom.plan.facts import DIRECTORY, LINK, MISSING, Entry
 from houseroom.plan.steps import (
@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from houseroom.plan.facts import Facts, Host
     from houseroom.policy.decide import NodeRules, PlacedPolicy
-    from houseroom.policy.model import Rule
+    from houseroom.policy.model import Rule, Setting
 
 NAMESPACES, BUBBLEWRAP, LANDLOCK = "namespaces", "bubblewrap", "landlock"
 RUNGS = (NAMESPACES, BUBBLEWRAP, LANDLOCK)
@@ -85,15 +85,27 @@ def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "", observe:
     marks = find_marks(placed, facts)
     network = placed.policy.setting("network.reach")
     closed_network = network is None or network.value != "open"
+    way_out = _way_out(network, rung)
     mounts = _mounts(placed, facts, marks) if rung != LANDLOCK else []
     steps = (
         *limits.group(placed.policy, facts.host),
         *_surroundings(placed, facts.host, rung, network=closed_network),
+        *way_out[:1],
         *mounts,
+        *way_out[1:],
         *limits.tally(placed.policy, facts.host, _areas(mounts, rung)),
-        *_locks(placed, facts, marks, rung, network=closed_network, observe=observe),
+        *_locks(placed, facts, marks, rung, network=closed_network, observe=observe, way_out=bool(way_out)),
     )
     return Plan(rung, steps, cover(placed, facts, rung, steps))
+
+
+def _way_out(reach: Setting | None, rung: str) -> tuple[Step, ...]:
+    """The steps of the egress proxy, where the network reaches listed hosts. Raises CannotEnforce where they can't be carried out."""
+    if reach is None or reach.value != "listed":
+        return ()
+    if rung != NAMESPACES:
+        raise CannotEnforce(("network.reach",), f"the egress proxy needs the rung {NAMESPACES} ({reach.origin})", "Run offline: --net none")
+    return egress.steps()
 
 
 def choose_rung(host: Host, wanted: str = "") -> str:
@@ -248,7 +260,9 @@ def _private_mode(path: str) -> int:
     return 0o700 if path.startswith("/run/user/") else 0o755
 
 
-def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: str, *, network: bool, observe: str) -> list[Step]:
+def _locks(
+    placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: str, *, network: bool, observe: str, way_out: bool
+) -> list[Step]:
     """What restricts the command itself, in the order in which the kernel wants it."""
     host = facts.host
     roots = tuple(mark.path for mark in marks if mark.access == WRITE and mark.entry.kind == DIRECTORY)
@@ -262,7 +276,8 @@ def _locks(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...], rung: st
         pinned |= {mark.path for mark in marks if mark.access == PROTECT or (mark.access == HIDE and _below(mark.path, roots))}
         sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
         why = "protected names can't come into being; sockets made outside can't be reached"
-        steps.append(Mediate(roots, (*_of_new_names(placed, rules, roots), never), tuple(sorted(pinned)), sockets, why))
+        proxy = (egress.ADDRESS, egress.PORT) if way_out else None
+        steps.append(Mediate(roots, (*_of_new_names(placed, rules, roots), never), tuple(sorted(pinned)), sockets, why, proxy))
     if rung == NAMESPACES:
         hidden = facts.tree.watched
         why = "a hidden file that the host replaces or creates meanwhile is masked again"

@@ -65,7 +65,8 @@ def _with_namespaces(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step,
         yield Covered("sockets", MISSING, (), (f"Unix sockets of the host can be connected to by path: {_NOT_HANDED}: {host.notify}",))
     yield from _always(placed)
     if any(isinstance(step, plan.Namespaces) and step.network for step in steps):
-        yield _row("network", ("empty network namespace", _SECCOMP))
+        way_out = ("egress proxy",) if any(isinstance(step, plan.Egress) for step in steps) else ()
+        yield _row("network", ("empty network namespace", *way_out, _SECCOMP))
     if any(isinstance(step, plan.Namespaces) and step.pid for step in steps):
         yield _row("processes", ("pid and ipc namespaces", *wall, _SECCOMP))
     else:

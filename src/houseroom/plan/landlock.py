@@ -40,6 +40,8 @@ WRITE_IN_PLACE = (*READ, "write_file", "truncate", "ioctl_dev", "remove_dir", "r
 
 FULL = (*WRITE_IN_PLACE, "make_sock", "make_reg", "make_dir", "make_sym", "make_fifo", "make_char", "make_block", "refer")
 
+WRITING = tuple(name for name in FULL if name not in READ)
+
 # Governing these makes the kernel walk every opened file's path, also of one opened for reading, which makes open(2) half
 # as slow again. Where there are mounts, these govern them: nothing outside the writable roots can be truncated, and /dev is
 # our own.

@@ -121,6 +121,26 @@ class Loopback(Step):
     why: str
 
 
+class Egress(Step):
+    """The way out through the egress proxy: sockets that listen in the sandbox's own network, and are accepted outside.
+
+    ``address`` is put on the loopback, where ``dns`` (UDP and TCP) and ``port`` (everything else, ``egress.PREAMBLE``) listen.
+    """
+
+    address: str
+    dns: int
+    port: int
+    why: str
+
+
+class Resolver(Step):
+    """A file of the sandbox's own over ``path`` that names the one server that answers for host names."""
+
+    path: str
+    content: str
+    why: str
+
+
 class Tally(Step):
     """init adds up what all processes hold, and how many they are. Over ``memory`` bytes it ends the largest, over so many
     ``processes`` all; 0: not limited by it.
@@ -172,7 +192,7 @@ class Mediate(Step):
 
     ``roots``: writable roots of the host. ``rules``: for each stratum (pattern, access) pairs, the deciding one first.
     ``pinned``: protected paths, existing or not, whose ancestors must stay where they are. ``sockets``: outside sockets
-    that may be reached.
+    that may be reached. ``proxy``: address and port that connections to anywhere else are handed to, where there is a way out.
     """
 
     roots: tuple[str, ...]
@@ -180,6 +200,7 @@ class Mediate(Step):
     pinned: tuple[str, ...]
     sockets: tuple[str, ...]
     why: str
+    proxy: tuple[str, int] | None = None
 
 
 class Watch(Step):

@@ -190,14 +190,13 @@ def _beginning(placed: PlacedPolicy, act: Act, rule: Rule) -> str:
 def _network(placed: PlacedPolicy, seen: Observation) -> _One | None:
     setting = placed.policy.setting("network.reach")
     value = str(setting.value) if setting else "none"
-    if value == "open" or (value != "none" and seen.path.endswith(":53")):
-        return None  # the host's own network, or names that are answered inside
+    if value != "none":
+        return None  # the host's own network; or listed hosts, and then the egress proxy tells what it refused
     others = [stratum.settings.get("network.reach") for stratum in placed.policy.strata[1:]]
     above = next((each for each in others if each is not None and each.value != "open"), None)
     obstacle = _whose(above.origin, f"network.reach {above.value} ({above.origin}) forbids it") if above else ""
-    origin = str(setting.origin) if setting else "built in"
-    reason = f"the network is {'closed' if value == 'none' else 'open only to listed hosts'}"
-    return _One(seen, CONNECT, f"network.reach {value}", origin, reason, above is None, (CONNECT, "network"), obstacle=obstacle)
+    rule, origin, reason = "network.reach none", str(setting.origin) if setting else "built in", "the network is closed"
+    return _One(seen, CONNECT, rule, origin, reason, above is None, (CONNECT, "network"), obstacle=obstacle)
 
 
 def _socket(seen: Observation, ground: Ground) -> _One | None:

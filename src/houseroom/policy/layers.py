@@ -16,6 +16,7 @@ only what narrows stays (hide, protect, withhold, deny, limits, floor), so ``--p
 from __future__ import annotations
 
 from houseroom.errors import CannotEnforce, PolicyError
+from houseroom.policy import destinations
 from houseroom.policy.model import LAYERS, Policy, Rule, Setting, Stratum
 from houseroom.policy.record import Record
 
@@ -31,12 +32,11 @@ NARROWING_SETTINGS = ("limits.", "session.")
 
 # What a policy can say and nothing enforces yet, each with the reason that a person is told.
 UNENFORCED = {
-    "network.allow": "hosts can't be told apart without the egress proxy",
-    "network.deny": "hosts can't be told apart without the egress proxy",
     "network.publish": "ports of the sandbox can't be published yet",
     "network.sockets": "sockets of the host can't be let through yet",
 }
-REACH_LISTED = "hosts can't be told apart without the egress proxy"
+INSPECTED = "methods and paths can't be told apart without looking into TLS, which nothing does yet"
+DENIED_IN_OPEN = 'the host\'s own network knows no single hosts: say reach = "listed" with what may be reached'
 GIT_GUARDED = "the guard that runs git outside the sandbox does not exist yet"
 
 
@@ -137,8 +137,11 @@ def _unenforced(policy: Policy) -> list[tuple[str, Rule | Setting, str]]:
         found += [(rule.key, rule, UNENFORCED[rule.key]) for rule in stratum.rules if rule.key in UNENFORCED]
         found += [(key, setting, UNENFORCED[key]) for key, setting in stratum.settings.items() if key in UNENFORCED]
     reach, git = policy.setting("network.reach"), policy.setting("git.mode")
-    if reach is not None and reach.value == "listed":
-        found.append(("network.reach", reach, REACH_LISTED))
+    for rule in (rule for stratum in policy.strata for rule in stratum.rules if rule.key in ("network.allow", "network.deny")):
+        if destinations.parse(rule.subject).inspects:
+            found.append((rule.key, rule, INSPECTED))
+        elif rule.key == "network.deny" and reach is not None and reach.value == "open":
+            found.append((rule.key, rule, DENIED_IN_OPEN))
     if git is not None and git.value == "guarded" and git.origin.layer != "preset":
         found.append(("git.mode", git, GIT_GUARDED))
     return found

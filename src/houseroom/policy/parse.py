@@ -189,12 +189,12 @@ class _Reader:
             raise self.error(path, error.message, error.hint) from None
 
     def host(self, path: Path, value: str) -> None:
-        if "://" in value:
-            hint = "Write the host, such as pypi.org or *.example.org:443."
-            raise self.error(path, f"{value!r} is an address of a page, not a host", hint)
-        if not value or value != value.strip() or not value.isprintable() or value.count(" ") > 1:
-            hint = "Write a host, such as pypi.org, *.example.org:443 or GET api.example.org/v1/**."
-            raise self.error(path, f"{value!r} is not a host", hint)
+        from houseroom.policy import destinations  # most policies name no host
+
+        try:
+            destinations.parse(value)
+        except PolicyError as error:
+            raise self.error(path, error.message, error.hint, within=(value, error.column)) from None
 
     def single(self, key: Key, path: Path, value: object) -> object:
         match key.kind, value:
@@ -243,9 +243,13 @@ class _Reader:
         line, column = self.places.of_value(path) if isinstance(path[-1], int) else self.places.of_key(path)
         return Origin(self.layer, self.file, line, column)
 
-    def error(self, path: Path, message: str, hint: str = "", *, key: bool = False) -> PolicyError:
+    def error(self, path: Path, message: str, hint: str = "", *, key: bool = False, within: tuple[str, int] = ("", 1)) -> PolicyError:
+        """A mistake at a value or key. ``within``: a text, and the column in it that is wrong, shown where the text stands as it is."""
         line, column = self.places.of_key(path) if key else self.places.of_value(path)
-        text = printable(self.places.line(line))
+        raw, (value, at) = self.places.line(line), within
+        if raw[column : column + len(value)] == value:  # behind its quote
+            column += at if at > 1 else 0
+        text = printable(raw)
         return PolicyError(message, file=self.file, line=line, column=column, text=text, hint=hint)
 
 

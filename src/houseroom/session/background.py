@@ -101,7 +101,9 @@ def _live(seat: Seat, prepare: Callable[[], Prepared], idle: float, tell: int) -
     rung = prepared.plan.rung
     limits = SessionLimits(prepared.ceilings, sandbox.counted(prepared), inside)
     observed = prepared.placed if any(getattr(step, "observe", "off") != "off" for step in prepared.plan.steps) else None
-    terms = Terms(choice, limits, idle, facts, observed, own_mounts=rung == "namespaces", own_terminals=rung != "landlock")
+    terms = Terms(
+        choice, limits, idle, facts, observed, own_mounts=rung == "namespaces", own_terminals=rung != "landlock", refused=inside.told
+    )
     holder = Holder(seat, inside, terms, prepared.cradle.end)
     os.write(tell, _STANDS)
     os.close(tell)

@@ -28,13 +28,15 @@ class Choice(Record):
 
     ``tmp`` is the private temporary directory, "" where the host's is used; ``redirects`` point tools whose cache does
     not exist to a directory in it. ``rules`` are the policy's on variables, for names that turn up later: for each stratum
-    what it passes and what it withholds, each a pattern and its layer.
+    what it passes and what it withholds, each a pattern and its layer. ``fixed`` are variables of the sandbox's own, "" for one that is
+    not to be there.
     """
 
     names: dict[str, int]
     tmp: str = ""
     redirects: tuple[tuple[str, str], ...] = ()
     rules: tuple[tuple[Patterns, Patterns], ...] = ()
+    fixed: tuple[tuple[str, str], ...] = ()
 
     def knowing(self, names: Iterable[str]) -> Choice:
         """The same choice with the policy's word on these names too."""
@@ -61,7 +63,17 @@ def choose(placed: PlacedPolicy, names: Iterable[str]) -> Choice:
     for path, variable, _reason in caches.CACHES if private else ():
         if variable and not os.path.isdir(home + path[1:]):
             redirects.append((variable, f"{tmp}/{path.rpartition('/')[2].lstrip('.')}"))
-    return Choice(verdicts, private, tuple(redirects), rules)
+    reach = placed.policy.setting("network.reach")
+    return Choice(verdicts, private, tuple(redirects), rules, _proxies() if reach is not None and reach.value == "listed" else ())
+
+
+def _proxies() -> tuple[tuple[str, str], ...]:
+    """For programs that like to be told of a proxy; those of the host lead nowhere inside."""
+    from houseroom.plan import egress
+
+    url, direct = f"http://{egress.ADDRESS}:{egress.PORT}", "localhost,127.0.0.1,::1,[::1]"
+    lower = (("http_proxy", url), ("https_proxy", url), ("no_proxy", direct), ("all_proxy", ""), ("ftp_proxy", ""))
+    return tuple((spelt, value) for name, value in lower for spelt in (name, name.upper()))
 
 
 def _patterns(stratum: Stratum, key: str) -> Patterns:
@@ -109,5 +121,10 @@ def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, b
                 given[raw_name] = os.fsencode(choice.tmp)
     for name, path in choice.redirects:
         given.setdefault(os.fsencode(name), os.fsencode(path))
+    for name, text in choice.fixed:
+        if text:
+            given[os.fsencode(name)] = os.fsencode(text)
+        else:
+            given.pop(os.fsencode(name), None)
     given[b"HOUSEROOM"] = b"1"
     return given, tuple(withheld)

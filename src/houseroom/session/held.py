@@ -38,6 +38,7 @@ class Terms:
 
     ``idle``, ``time`` and ``expires`` are in seconds, the latter two what limits.time and session.expires say, ``NEVER`` for nothing.
     ``facts`` are what there is to tell of the session besides what changes. ``placed`` is its policy, where commands are observed.
+    ``refused`` is where an egress proxy tells what it refused, -1 for none.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class Terms:
         *,
         own_mounts: bool,
         own_terminals: bool,
+        refused: int = -1,
     ):
         self.choice, self.limits, self.idle, self.facts, self.placed = choice, limits, idle, facts, placed
-        self.own_mounts, self.own_terminals = own_mounts, own_terminals
+        self.own_mounts, self.own_terminals, self.refused = own_mounts, own_terminals, refused
         self.time = limits.limits.amount(TIME) or NEVER
         self.expires = limits.limits.amount(EXPIRES) if EXPIRES in limits.limits.given else NEVER
         self._environments: dict[bytes, bytes] = {}

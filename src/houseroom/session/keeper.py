@@ -149,7 +149,7 @@ class Keeper:
         for fd in (words, *passed):
             os.close(fd)
 
-    def _stand(self, wanted: request.Request, cradle: Cradle) -> tuple[bytes, tuple[int, int]]:
+    def _stand(self, wanted: request.Request, cradle: Cradle) -> tuple[bytes, tuple[int, ...]]:
         """Build one sandbox; the answer, and the descriptors that lead to its init and its first starter."""
         if wanted.policy is None:
             wish = sandbox.Wish(wanted.profile, wanted.rules, wanted.settings, wanted.accept, observe=wanted.observe)

@@ -20,6 +20,7 @@ from houseroom.session.limits import DROPPED, OUTPUT, Limits, blame, explain, li
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
     from houseroom.enforce.linux.command import Order
     from houseroom.enforce.linux.starters import Starters
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from houseroom.plan.questions import Questions
     from houseroom.plan.steps import Plan
     from houseroom.policy.decide import PlacedPolicy
+    from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy, Rule, Setting
     from houseroom.session.output import Relay
 
@@ -72,13 +74,14 @@ class Outcome(Record):
     """How it ended. ``kind``: exited | signalled | timed-out | limit | not-started; ``code``: exit status, signal or errno.
 
     ``detail`` names the limit that stopped it, its value, file and line, or what else there is to say. ``notes``: what was observed
-    of it, for ``denials.read``.
+    of it, for ``denials.read``. ``refused``: what the egress proxy did not let through.
     """
 
     kind: str
     code: int
     detail: str = ""
     notes: bytes = b""
+    refused: tuple[Denial, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +104,7 @@ class Prepared:
         self.limits, self.ceilings = _limits(policy), limits_of(policy)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
+        self.egress = _egress().rules_of(policy)
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
 
@@ -134,6 +138,7 @@ class Again:
     def __init__(self, cradle: Cradle, memory: remembered.Memory, given: dict[bytes, bytes], withheld: tuple[str, ...]):
         self.cradle, self.limits, self.choice = cradle, memory.limits, memory.choice
         self.environment, self.withheld = given, withheld
+        self.egress = memory.egress
         self.ceilings = Limits(memory.ceilings)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
@@ -188,7 +193,7 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, observe=wish.observe, environ=environ, cradle=cradle)
     if _on_top(prepared):
         packed, asked = wire.pack(prepared.plan.steps, prepared.facts.host.machine), remembered.asked(prepared.questions, prepared.facts)
-        kept = remembered.Memory(prepared.limits, prepared.choose(environ), packed, asked, prepared.ceilings.given)
+        kept = remembered.Memory(prepared.limits, prepared.choose(environ), packed, asked, prepared.ceilings.given, prepared.egress)
         remembered.remember(places, key, kept)
     return prepared
 
@@ -278,10 +283,13 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
 
     ``attend`` takes the place of waiting where the command has a terminal of its own; what signals mean is its matter then.
     """
+    told = -1
     try:
         cradle = start.start(command)
         cradle.go()
         cradle.ready()
+        if start.egress:
+            told = _egress().start(cradle, start.egress)
         if attend is None:
             cradle.forward_signals()  # until here they end us, and with us what has begun
         limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
@@ -294,14 +302,24 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
             cradle.part()
         if start.relay:
             start.relay.finish(0 if stopped else None)  # of what was stopped, only what can be passed on at once
+        refused = _egress().refusals(told) if told >= 0 else ()
     except SetupFailed as failure:
         start.cradle.end()
         return _outcome(Ended("killed", 0), command, start, failure)
     finally:
         start.cradle.end()
+        if told >= 0:
+            os.close(told)
         if start.relay:
             start.relay.close()
-    return _outcome(ended, command, start).with_(notes=cradle.notes)
+    return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused)
+
+
+def _egress() -> ModuleType:
+    """Only a policy that reaches listed hosts needs it."""
+    from houseroom.session import egress
+
+    return egress
 
 
 def begin(start: Prepared | Again) -> Starters:
@@ -313,6 +331,7 @@ def begin(start: Prepared | Again) -> Starters:
         cradle = start.start(None)
         cradle.go()
         cradle.ready()
+        told = _egress().start(cradle, start.egress) if start.egress else -1
         first = cradle.descriptor()
     except BaseException:
         start.cradle.end()
@@ -320,7 +339,7 @@ def begin(start: Prepared | Again) -> Starters:
     from houseroom.enforce.linux.starters import Starters
 
     start.environment = cradle.moved(start.environment)
-    return Starters(cradle.release(), first)
+    return Starters(cradle.release(), first, told=told)
 
 
 def counted(start: Prepared | Again) -> dict[str, tuple[str, str]]:

@@ -82,7 +82,8 @@ class Standing:
             for fd in descriptors:
                 os.close(fd)
             raise
-        self.starters = Starters(descriptors[0], descriptors[1], asked=True)
+        control, first, *told = descriptors
+        self.starters = Starters(control, first, asked=True, told=told[0] if told else -1)
         self.workspace = os.fsencode(wanted.places.workspace)
         self.wanted = wanted
         self.placed: PlacedPolicy | None = None
@@ -186,19 +187,32 @@ class Standing:
         return self.wanted.observe != "off" or (self.limits is not None and self.limits.told)
 
     def denials(self, notes: bytes) -> tuple[Denial, ...]:
-        """What was refused to a command, of which init noted this. The policy is looked at for the first that was refused something."""
+        """What was refused to a command, of which init noted this. The policy is looked at for the first that was refused something.
+
+        What an egress proxy refused meanwhile is told of the command that is asked about first.
+        """
+        refused = self._refused()
+        if not notes:
+            return refused
         from houseroom.session import denials, policy_files, sandbox
 
         observed = denials.read(notes)
         if not any(seen.denied for seen in observed.seen):
-            return ()
+            return refused
         if self.placed is None:
             wanted, where = self.wanted, self.wanted.places
             policy = wanted.policy or policy_files.load(
                 where, profile=wanted.profile, session_rules=wanted.rules, session_settings=wanted.settings
             )
             self.placed = sandbox.place(policy, where)[0]
-        return denials.explain(self.placed, observed)
+        return (*denials.explain(self.placed, observed), *refused)
+
+    def _refused(self) -> tuple[Denial, ...]:
+        if self.starters.told < 0:
+            return ()
+        from houseroom.session import egress
+
+        return egress.refusals(self.starters.told)
 
     def changeable(self, plumbing: Plumbing) -> list[int]:
         """Which of the descriptors to be passed for reading would let their file be changed. Raises OSError for one that is closed."""

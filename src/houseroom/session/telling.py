@@ -59,15 +59,22 @@ def end(command: Command, terms: Terms, *, expired: bool = False) -> bytes:
 
 def _denials(command: Command, terms: Terms) -> tuple[tuple[Denial, ...], int]:
     """Those that may have to do with a failure, and how many observations were not looked at."""
+    refused = _refused(terms.refused) if terms.refused >= 0 else ()
     if not command.notes or terms.placed is None:
-        return (), 0
+        return refused, 0
     from houseroom.policy.observation import Observed
     from houseroom.session import denials
 
     observed = denials.read(command.notes)
     last = tuple([seen for seen in observed.seen if seen.denied][-_LOOKED_AT:])
     lost = observed.lost + sum(seen.denied for seen in observed.seen) - len(last)
-    return denials.telling(denials.explain(terms.placed, Observed(last, lost))), lost
+    return (*denials.telling(denials.explain(terms.placed, Observed(last, lost))), *refused), lost
+
+
+def _refused(told: int) -> tuple[Denial, ...]:
+    from houseroom.session import egress
+
+    return egress.refusals(told)
 
 
 def _plain(denial: Denial) -> dict[str, object]:

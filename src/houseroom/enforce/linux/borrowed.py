@@ -46,7 +46,11 @@ class Borrowed:
 
     def connect(self, raw: bytes) -> None:
         """connect(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
-        self._without_waiting(lambda: socket_sys.connect(self.fd, raw))
+        try:
+            self._without_waiting(lambda: socket_sys.connect(self.fd, raw))
+        except Later:  # over the loopback it has come about by now
+            self.waited = True
+            self._without_waiting(lambda: socket_sys.connect(self.fd, raw))
 
     def bind(self, raw: bytes) -> None:
         """bind(2) with the caller's own bytes."""

@@ -17,7 +17,7 @@ from stat import S_ISDIR
 from houseroom.enforce.linux import mount_sys as mount
 from houseroom.enforce.linux import process_sys
 from houseroom.enforce.linux.limits_sys import raise_open_files, restore_open_files
-from houseroom.enforce.linux.socket_sys import loopback_up
+from houseroom.enforce.linux.socket_sys import add_address, listening, loopback_up
 from houseroom.errors import SetupFailed
 from houseroom.plan import steps as plan
 
@@ -44,11 +44,14 @@ class Build:
         self.own_devices: set[int] = set()  # file systems on which nothing of the host shows
         self.attic = self.proc = self.masks = -1
         self.devices: dict[bytes, int] = {}
+        self.listeners: tuple[int, ...] = ()  # of the egress proxy: host names by UDP and by TCP, everything else
         self.actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
             plan.Namespaces: ("enter a network namespace for", enter_network),
             plan.Root: ("build the root from", self._root),
             plan.Area: ("make the private tmpfs", self._area),
             plan.Loopback: ("bring up", loopback),
+            plan.Egress: ("listen for", self._egress),
+            plan.Resolver: ("put a file over", self._resolver),
             plan.Devices: ("build", self._devices),
             plan.Proc: ("mount", self._proc),
             plan.Private: ("make private", self._private),
@@ -138,6 +141,24 @@ class Build:
             _make_mount_point(raw, directory=directory)
             mount.move_mount(tree, raw, link=link)
         os.close(tree)
+
+    def _egress(self, step: plan.Egress) -> None:
+        add_address(step.address)
+        self.listeners = (
+            listening(step.address, step.dns, datagrams=True),
+            listening(step.address, step.dns),
+            listening(step.address, step.port),
+        )
+
+    def _resolver(self, step: plan.Resolver) -> None:
+        """Over the file itself: its name may be a link into a directory that is empty here."""
+        self.count += 1
+        path = f"{self.area}/{self.count}"
+        with open(path, "x", encoding="ascii") as file:
+            file.write(step.content)
+        tree = mount.open_tree(os.fsencode(path), recursive=False)
+        mount.mount_setattr(tree, on=_PLAIN | mount.NOEXEC | mount.RDONLY)
+        self._attach(tree, os.path.realpath(step.path), directory=False)
 
     def _private(self, step: plan.Private) -> None:
         self._attach(self._fresh(step.mode), step.path)

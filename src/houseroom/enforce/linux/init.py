@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _KEPT = (process_sys.CAP_SYS_ADMIN, process_sys.CAP_SYS_PTRACE)
 _UNTIL_WATCH = 5  # milliseconds of quiet: a command that ends at once never pays for watching
 _BUSY_TURNS = 64  # between mediated calls the walk goes on too
-_RETRY = 5  # milliseconds between tries of a call that would block
+_RETRY = 1  # milliseconds between tries of a call that would block
 
 
 def live(control: int, ignored: tuple[int, ...]) -> NoReturn:
@@ -114,6 +114,9 @@ class Init:
         _lock_down(self.order["filters"].get("init"), keep=_KEPT if namespaces else ())
         self.listener = _take_listener(line)
         wire.send(self.control, ("built",))
+        for listener in self.build.listeners:
+            wire.send_descriptor(self.control, listener)
+            os.close(listener)
         self._pass_on()
         if wire.hear(self.control) != (wire.GO, 0, 0):
             return  # the supervisor does not want it after all

@@ -34,8 +34,11 @@ _SOON = (
 LATER = tuple(
     f"houseroom.{name}"
     for name in (
-        *("policy.model", "policy.pattern", "policy.verdicts", "policy.observation", "plan.repository", "plan.syscalls"),
-        *(f"enforce.linux.{name}" for name in ("socket_sys", "memory_sys", "inotify_sys", "borrowed", "names", "mediate", "watch")),
+        *("policy.model", "policy.pattern", "policy.verdicts", "policy.observation", "plan.repository", "plan.syscalls", "plan.egress"),
+        *(
+            f"enforce.linux.{name}"
+            for name in ("socket_sys", "memory_sys", "inotify_sys", "borrowed", "names", "mediate", "watch", "outward")
+        ),
         *(f"enforce.linux.{name}" for name in ("descendants", "neighbours", "attending", "observed", "observe")),
     )
 )

@@ -19,6 +19,7 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
+import _socket
 import os
 from errno import EACCES, EADDRINUSE, EBADF, ECONNREFUSED, EEXIST, EINVAL, EMSGSIZE, ENOENT, ENOTDIR, EPERM, EXDEV
 from stat import S_ISDIR, S_ISFIFO, S_ISLNK, S_ISSOCK
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from houseroom.enforce.linux.observe import Observer
+    from houseroom.enforce.linux.outward import WayOut
     from houseroom.plan.steps import Mediate
 
 _AT_FDCWD = 0xFFFFFF9C
@@ -61,6 +63,7 @@ class Mediator:
         self.listener, self.step, self.umask, self.made_fifos = listener, step, umask, made_fifos
         self.observer: Observer | None = None
         self._names: Names | None = None
+        self._way_out: WayOut | None = None
         self.allowed_sockets = frozenset(os.fsencode(path) for path in step.sockets)
         self.masks_differ = self.retrying = False
         self.waiting: list[tuple[int, int, int, tuple[int, ...]]] = []
@@ -403,10 +406,24 @@ class Mediator:
             raise OSError(EINVAL, "address too long")
         borrowed = Borrowed(pid, fd, waited=self.retrying)
         try:
-            borrowed.connect(self._socket_address(pid, borrowed, read_memory(pid, address, length)))
+            raw = read_memory(pid, address, length)
+            if self.step.proxy and borrowed.domain in (_socket.AF_INET, _socket.AF_INET6):
+                self.way_out(borrowed, raw)
+            else:
+                borrowed.connect(self._socket_address(pid, borrowed, raw))
         finally:
             borrowed.close()
         return (0,)
+
+    @property
+    def way_out(self) -> WayOut:
+        """Who hands connections to the egress proxy, made for the first one."""
+        if self._way_out is None:
+            from houseroom.enforce.linux.outward import WayOut
+
+            assert self.step.proxy
+            self._way_out = WayOut(*self.step.proxy)
+        return self._way_out
 
     def _sendto(self, pid: int, arguments: tuple[int, ...]) -> tuple[int, ...]:
         fd, buffer, size, flags, address, length = arguments

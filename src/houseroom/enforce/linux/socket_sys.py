@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
+_SIOCSIFADDR, _SIOCSIFNETMASK, _ALIAS = 0x8916, 0x891C, b"lo:0"
+_BACKLOG = 4096
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP_REQUEST = 4, 20, 0x301
 _UDIAG_SHOW_NAME, _UNIX_DIAG_NAME = 0x01, 0
 _UDIAG_SHOW_VFS, _UNIX_DIAG_VFS = 0x02, 1
@@ -55,6 +57,25 @@ def loopback_up() -> None:
         ioctl(sock.fileno(), _SIOCSIFFLAGS, pack("16sH22x", b"lo", _IFF_UP_RUNNING))
     finally:
         sock.close()
+
+
+def add_address(address: str) -> None:
+    """Give ``lo`` of the calling process's network namespace one more IPv4 address, for itself alone (netdevice(7))."""
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, "255.255.255.255")):
+            ioctl(sock.fileno(), request, pack("16sHH4s16x", _ALIAS, _socket.AF_INET, 0, _socket.inet_aton(value)))
+    finally:
+        sock.close()
+
+
+def listening(address: str, port: int, *, datagrams: bool = False) -> int:
+    """The descriptor of a socket that hears there."""
+    sock = _socket.socket(_socket.AF_INET, (_socket.SOCK_DGRAM if datagrams else _socket.SOCK_STREAM) | _socket.SOCK_CLOEXEC)
+    sock.bind((address, port))
+    if not datagrams:
+        sock.listen(_BACKLOG)
+    return sock.detach()
 
 
 def open_diag() -> _socket.socket | None:

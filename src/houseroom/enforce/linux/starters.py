@@ -80,12 +80,14 @@ class Starter:
 class Starters:
     """A session's init and its starters, from outside. May be used by many threads.
 
-    ``control`` leads to init and ``first`` to the first starter, both as descriptors, which are ours from here on.
+    ``control`` leads to init and ``first`` to the first starter, both as descriptors, which are ours from here on. ``told`` is where an
+    egress proxy tells what it refused, -1 for none.
     """
 
-    def __init__(self, control: int, first: int, *, asked: bool = False):
+    def __init__(self, control: int, first: int, *, asked: bool = False, told: int = -1):
         self.line = _socket.socket(fileno=control)
         self.control, self.first = control, Starter(0, _socket.socket(fileno=first))
+        self.told = told
         self.asked = asked  # for one more already, and it has not been heard of
         self.turn = int(asked)  # of the last request for one more
         self.watched = False
@@ -252,12 +254,14 @@ class Starters:
         """Close what leads inside; init ends the sandbox when it hears that nobody holds any of it."""
         self.first.close()
         self.line.close()
-        self.control = -1
+        if self.told >= 0:
+            os.close(self.told)
+        self.control = self.told = -1
 
-    def hand_over(self) -> tuple[int, int]:
-        """The two descriptors, with one more starter asked for already, for another process to make the same of them."""
+    def hand_over(self) -> tuple[int, ...]:
+        """Our descriptors, with one more starter asked for already, for another process to make the same of them."""
         self.ask_for_another()
-        return self.line.detach(), self.first.sock.detach()
+        return (self.line.detach(), self.first.sock.detach(), *((self.told,) if self.told >= 0 else ()))
 
 
 def readable(fd: int, seconds: float | None) -> bool:

@@ -52,7 +52,7 @@ EXPLAIN = Spec(
     "explain",
     "Is it allowed, by which rule, and how to grant it.",
     (PROFILE, WORKSPACE, *RULES, *ENFORCEMENT, JSON),
-    words="[read|write|run] PATH, or variable NAME",
+    words="[read|write|run] PATH, variable NAME, or connect HOST:PORT",
     least=1,
     most=2,
     about="Without read, write or run it explains reading and writing. Options are those of run: they explain that run.",
@@ -61,6 +61,7 @@ EXPLAIN = Spec(
         ("houseroom explain write .git/hooks", "a protected path"),
         ("houseroom explain run node", "a program, found on PATH"),
         ("houseroom explain variable GITHUB_TOKEN", "an environment variable"),
+        ("houseroom explain connect pypi.org:443", "a host and port"),
     ),
     exits=(("0", "allowed; without a verb, both are"), ("1", "denied"), ("2, 123, 125", "as for run")),
 )

@@ -34,11 +34,14 @@ def tell(given: Given, outcome: Outcome) -> None:
 
     everything = given.flag("verbose")
     observed = found.read(outcome.notes)
-    if not any(seen.denied for seen in observed.seen) or not (everything or _failed(outcome)):
+    seen = any(seen.denied for seen in observed.seen)
+    if not (seen or outcome.refused) or not (everything or _failed(outcome)):
         return
     where = request.places(given)
-    placed, _questions, _tree = sandbox.place(request.policy(given, where), where)
-    denials = found.explain(placed, observed)
+    denials = outcome.refused
+    if seen:
+        placed, _questions, _tree = sandbox.place(request.policy(given, where), where)
+        denials = (*found.explain(placed, observed), *outcome.refused)
     shown = denials if everything else telling(denials)
     if shown:
         sheet = Paper(Paper.of_stdout().width, paper.wants_colour(sys.stderr))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from houseroom.session.sandbox import Prepared
 
 VERBS: dict[str, type[Read | Write | Run | Variable]] = {"read": Read, "write": Write, "run": Run, "variable": Variable}
+_VERBS_WANTED = "Write read, write or run before a path, variable before a name, or connect before HOST:PORT."
 MOST_LINKS = 40  # path_resolution(7): more is ELOOP
 
 
@@ -67,6 +68,10 @@ class _Asked(Record):
 
 def explain(given: Given) -> int:
     """Print the explanation. Returns 0 where everything asked about is allowed, else 1."""
+    if given.words[0] == "connect" and len(given.words) == 2:
+        from houseroom.frontends.cli.explain_connect import explain_connect
+
+        return explain_connect(given, given.words[1])
     verbs, word = _question(given)
     where = request.places(given)
     with request.unfloored(given, where, request.policy(given, where)) as prepared:
@@ -81,7 +86,11 @@ def explain(given: Given) -> int:
 def _question(given: Given) -> tuple[tuple[str, ...], str]:
     first, *rest = given.words
     if rest and first not in VERBS:
-        raise UsageError(f"can't explain {first!r}", "Write read, write or run before a path, or variable before a name.", "explain")
+        raise UsageError(
+            f"can't explain {first!r}",
+            _VERBS_WANTED,
+            "explain",
+        )
     if rest:
         return (first,), rest[0]
     if first in VERBS:

@@ -98,7 +98,8 @@ def rules(given: Given) -> tuple[Rule, ...]:
     """The rules given as options, as the session layer's."""
     paths = [Rule(key, subject(path), COMMAND_LINE, "given for this run") for option, key in _PATHS.items() for path in given.all(option)]
     names = [Rule("environment.pass", name, COMMAND_LINE, "given for this run") for name in given.all("pass")]
-    return (*paths, *names)
+    hosts = [Rule("network.allow", host, COMMAND_LINE, "given for this run") for host in given.all("allow")]
+    return (*paths, *names, *hosts)
 
 
 def subject(path: str) -> str:
@@ -121,6 +122,8 @@ def settings(given: Given) -> dict[str, Setting]:
         value = given.one(option)
         if value is not None:
             out[key] = Setting(value, COMMAND_LINE)
+    if given.all("allow") and given.one("net") is None:
+        out["network.reach"] = Setting("listed", COMMAND_LINE)
     limits = dict(_limit(text) for text in given.all("limit"))
     time = given.one("time")
     if time is not None:

@@ -1,0 +1,145 @@
+"""Starting the egress proxy of a sandbox: a process of ours on the host, which hears what is said inside and ends with it.
+
+It is forked from the process that has the sandbox, and nobody's child, so nobody must wait for it. It imports its own code while the
+first command is already running: a connection waits in a backlog until it is answered.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import _signal
+import marshal
+import os
+
+from houseroom.bundle import hold
+from houseroom.enforce.linux import landlock_sys, process_sys
+from houseroom.enforce.linux.limits_sys import raise_open_files
+from houseroom.plan import landlock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from houseroom.enforce.linux.launch import Cradle
+    from houseroom.policy.denials import Denial
+    from houseroom.policy.model import Policy
+
+_KEYS = frozenset(("network.allow", "network.deny"))
+
+
+def rules_of(policy: Policy) -> bytes:
+    """What of a policy the proxy decides by, as bytes that are kept and passed on; none where it does not reach listed hosts."""
+    reach = policy.setting("network.reach")
+    if reach is None or reach.value != "listed":
+        return b""
+    strata = [
+        (
+            stratum.name,
+            [(rule.key, rule.subject, rule.origin.values(), rule.reason) for rule in stratum.rules if rule.key in _KEYS],
+            None if (own := stratum.settings.get("network.reach")) is None else (own.value, own.origin.values()),
+            sorted(stratum.closed & _KEYS),
+        )
+        for stratum in policy.strata
+    ]
+    return marshal.dumps(strata)
+
+
+def policy_of(rules: bytes) -> Policy:
+    """A policy of the network alone, from what ``rules_of`` made of one."""
+    from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
+
+    strata = []
+    for name, listed, reach, closed in marshal.loads(rules):
+        found = tuple(Rule(key, subject, Origin(*origin), reason) for key, subject, origin, reason in listed)
+        settings: dict[str, Any] = {} if reach is None else {"network.reach": Setting(reach[0], Origin(*reach[1]))}
+        strata.append(Stratum(name, found, settings, frozenset(closed)))
+    return Policy("network", tuple(strata))
+
+
+def start(cradle: Cradle, rules: bytes) -> int:
+    """The proxy of a sandbox that stands. Returns the descriptor at which it tells what it refused, for ``refusals``."""
+    listeners = tuple(cradle.descriptor() for _ in range(3))
+    hear, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    ends = (process_sys.pidfd_open(os.getpid()), process_sys.pidfd_open(cradle.init))
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _become_proxy(rules, listeners, ends, tell)
+            finally:
+                os._exit(1)
+        process_sys.move_away(pid)
+        _reap(pid)
+    finally:
+        for fd in (*listeners, *ends, tell):
+            os.close(fd)
+    return hear
+
+
+def refusals(told: int) -> tuple[Denial, ...]:
+    """What the proxy has refused since it was last asked."""
+    from houseroom.policy.denials import Denial
+
+    data = b""
+    try:
+        while part := os.read(told, 1 << 16):
+            data += part
+    except BlockingIOError:
+        pass  # it is still there, and has nothing more to tell
+    found = []
+    for line in data.decode("utf-8", "replace").splitlines():
+        what, reason, rule, origin, allow, *_ = [*line.split("\t"), "", "", "", "", ""]
+        grant, obstacle = (("--allow", allow), "") if allow else ((), "no option of yours allows it")
+        found.append(Denial("connect", what, rule, origin, reason, grant, obstacle, (what,)))
+    return tuple(found)
+
+
+def _become_proxy(rules: bytes, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> NoReturn:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.chdir("/")
+    _own_signals()
+    raise_open_files()  # two for each connection, and more for those that carry much
+    code = hold(())
+    empty = os.open("/dev/null", os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(empty, stream)
+    process_sys.close_except(3, *listeners, *ends, tell, *((code,) if code >= 0 else ()))
+    from houseroom.session.proxy.server import serve  # while root may still read what is only others'
+
+    _drop_rights()
+    serve(policy_of(rules), listeners, ends, tell)
+    os._exit(0)
+
+
+def _drop_rights() -> None:
+    """It reads what hostile programs write: nothing of what the caller may do but to look and to connect. Raises OSError."""
+    process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
+    process_sys.capset(0)
+    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
+    abi = landlock_sys.abi()
+    if abi:
+        ruleset = landlock_sys.create_ruleset((landlock.bits(landlock.WRITING, abi), 0, 0), abi)
+        landlock_sys.restrict_self(ruleset)
+        os.close(ruleset)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return  # whoever ignores SIGCHLD, or waits for all children in another thread, has none to wait for
+
+
+def _own_signals() -> None:
+    """What the caller does about signals is its own matter; who is gone while we write to them is an error, and no end of ours."""
+    _signal.set_wakeup_fd(-1)  # a descriptor of the caller's, whose number is soon one of ours
+    for number in _signal.valid_signals():
+        if callable(_signal.getsignal(number)):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

@@ -1,0 +1,56 @@
+"""What a client says first must agree with the name that its connection was let through for: the name in TLS, or HTTP's Host."""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+from houseroom.session.proxy import client_hello, http_head, tunnel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TLS = 22  # the first byte of a record with a handshake
+_METHODS = tuple(f"{word} ".encode() for word in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"))
+
+
+class Agreement:
+    """Shown what a client has sent so far, it returns that when nothing in it is against it, None while it wants more.
+
+    Raises tunnel.Broken for another name, which ``note`` is told of. Of several requests on one connection only the first is looked at.
+    """
+
+    def __init__(self, host: str, port: int, note: Callable[[str, str], object]):
+        self.host, self.port, self.note = host, port, note
+
+    def __call__(self, data: bytes) -> bytes | None:
+        try:
+            if data[0] == _TLS:
+                return self._hello(data)
+            if any(data.startswith(method) or method.startswith(data) for method in _METHODS):
+                return self._request(data)
+        except ValueError as error:
+            raise tunnel.Broken(str(error)) from None
+        return data
+
+    def _hello(self, data: bytes) -> bytes | None:
+        hello = client_hello.read_hello(data)
+        if hello is None:
+            return None
+        if hello.server_name not in ("", self.host):
+            self._disagree(hello.server_name, "the name asked for in TLS is another one")
+        return data
+
+    def _request(self, data: bytes) -> bytes | None:
+        request = http_head.read_direct(data, self.port)
+        if request is None:
+            return None
+        if request.host != self.host:
+            self._disagree(str(request.host), "the Host asked for is another one")
+        return data
+
+    def _disagree(self, other: str, why: str) -> None:
+        self.note(f"{other} by way of {self.host}", why)
+        raise tunnel.Broken(why)

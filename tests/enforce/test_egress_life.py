@@ -1,0 +1,223 @@
+"""The egress proxy begins and ends with its sandbox, and without it the sandbox is closed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from runner import Bench, eventually
+from small_world import GOOD, World, made, outcomes, proxies, watched
+
+pytestmark = pytest.mark.needs("userns")
+
+OTHER = "other.example.org"
+
+
+@pytest.fixture
+def world(bench: Bench) -> Iterator[World]:
+    with made(bench) as world:
+        yield world
+
+
+@pytest.fixture
+def standing(world: World) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A sandbox whose command waits, and its proxy."""
+    process = world.start(["sh", "-c", "echo READY; read line"], GOOD)
+    try:
+        assert b"READY" in Bench.until_ready(process)
+        assert eventually(lambda: len(proxies(world, process.pid)) == 1)
+        yield process, proxies(world, process.pid)[0]
+    finally:
+        Bench.end(process)
+
+
+def gone(world: World) -> bool:
+    return eventually(lambda: not proxies(world))
+
+
+def test_it_ends_with_the_command(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
+    process, _ = standing
+    process.communicate(b"\n", timeout=60)
+    assert process.returncode == 0
+    assert gone(world)
+
+
+def test_it_ends_with_the_supervisor(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
+    process, _ = standing
+    process.kill()
+    process.wait()
+    assert gone(world)
+
+
+def test_it_ends_with_init(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
+    process, proxy = standing
+    (init,) = watched(proxy) - {process.pid}
+    os.kill(init, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert gone(world)
+
+
+def test_it_holds_nothing_of_the_caller(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
+    """Neither streams nor directory nor group: whoever waits for their end does not wait for the proxy."""
+    process, proxy = standing
+    for stream in (0, 1, 2):
+        assert os.readlink(f"/proc/{proxy}/fd/{stream}") == os.devnull
+    assert os.readlink(f"/proc/{proxy}/cwd") == "/"
+    assert os.getpgid(proxy) == os.getsid(proxy) == proxy
+    assert watched(proxy) > {process.pid}
+
+
+def test_without_its_proxy_a_sandbox_is_closed(world: World) -> None:
+    port = world.web()
+    argv = world.bench.probe("egress_roads", "twice", GOOD, port)
+    found = outcomes(world.run(argv, GOOD, during=lambda: None).out.splitlines()[1:-1])
+    assert set(found) == {"got welcome", "READY"}
+    process = world.start(argv, GOOD)
+    try:
+        before = Bench.until_ready(process).decode().splitlines()
+        assert set(outcomes(before[1:])) == {"got welcome", "READY"}
+        reached = world.reached[port]
+        (proxy,) = proxies(world, process.pid)
+        os.kill(proxy, signal.SIGKILL)
+        assert eventually(lambda: not proxies(world, process.pid))
+        out, _ = process.communicate(b"go\n", timeout=60)
+    finally:
+        Bench.end(process)
+    *lines, last = out.decode().splitlines()
+    assert last == "DONE"
+    assert set(outcomes(lines)) <= {"no name", "ECONNREFUSED"}, lines
+    assert world.reached[port] == reached
+
+
+def test_a_connection_does_not_outlive_the_proxy(world: World) -> None:
+    port = world.web()
+    argv = world.bench.probe("egress_roads", "kept_open", GOOD, port)
+    assert f"kept {GOOD} {port}: got welcome" in world.run(argv, GOOD, during=lambda: None).out
+    process = world.start(argv, GOOD)
+    try:
+        assert b"READY" in Bench.until_ready(process)
+        (proxy,) = proxies(world, process.pid)
+        os.kill(proxy, signal.SIGKILL)
+        assert eventually(lambda: not proxies(world, process.pid))
+        out, _ = process.communicate(b"go\n", timeout=60)
+    finally:
+        Bench.end(process)
+    assert b"welcome" not in out
+    assert f"kept {GOOD} {port}: " in out.decode()
+
+
+def test_two_sandboxes_each_with_its_own_hosts(world: World) -> None:
+    port = world.web()
+    world.names[OTHER] = [["127.0.0.1"]]
+    found = {}
+    first, second = (
+        world.start(world.bench.probe("egress_roads", "by_all", json.dumps([(GOOD, port), (OTHER, port)])), allowed)
+        for allowed in (GOOD, OTHER)
+    )
+    try:
+        for process, allowed in ((first, GOOD), (second, OTHER)):
+            out, _ = process.communicate(timeout=60)
+            found[allowed] = outcomes(out.decode().splitlines()[1:-1])
+    finally:
+        Bench.end(first)
+        Bench.end(second)
+    for allowed, lines in found.items():
+        assert {words.split()[1] for words in lines.pop("got welcome")} == {allowed}
+        assert {words.split()[1] for those in lines.values() for words in those} == {GOOD, OTHER} - {allowed}
+
+
+# -- applications that hold a session -------------------------------------------------------------------------------------
+
+BEGIN = """
+import os, signal, sys
+from houseroom import Session
+from houseroom.session import keepers
+keepers._PROGRAM = sys.argv[1]
+
+def code(session, host):
+    argv = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"http://{host}:{sys.argv[2]}/"]
+    return session.run(argv, capture_output=True, text=True).stdout
+"""
+
+
+def application(world: World, program: str, port: int) -> list[str]:
+    """Run a program that uses houseroom; the keeper of its sandboxes, from which proxies are forked, lives in the world."""
+    bench = world.bench
+    argv = [bench.identity.python, "-c", BEGIN + program, str(world.keeper()), str(port)]
+    outcome = bench.run(argv, inside=False, env={"PYTHONPATH": str(bench.identity.base / "src")})
+    assert (outcome.status, outcome.err) == (0, ""), outcome
+    return outcome.out.splitlines()
+
+
+@pytest.mark.parametrize(
+    "prelude",
+    [
+        "",
+        # What an application may have done with its own signals is no matter of the proxy's.
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL); signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "signal.signal(signal.SIGTERM, lambda *_: None); r, w = os.pipe2(os.O_NONBLOCK); signal.set_wakeup_fd(w)",
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+    ],
+)
+def test_a_session(world: World, prelude: str) -> None:
+    port = world.web()
+    world.names[OTHER] = [["127.0.0.1"]]
+    program = f"""
+{prelude}
+with Session(allow=["{GOOD}"]) as s:
+    print(code(s, "{GOOD}"), *(code(s, "{OTHER}") for _ in range(3)), code(s, "{GOOD}"))
+with Session() as s:
+    print(code(s, "{GOOD}"))
+"""
+    assert application(world, program, port) == ["200 403 403 403 200", "000"]
+    assert world.reached[port] == 2
+    assert gone(world)
+
+
+def test_a_session_begun_while_an_event_loop_runs(world: World) -> None:
+    port = world.web()
+    program = f"""
+import asyncio
+async def main():
+    with Session(allow=["{GOOD}"]) as s:
+        print(code(s, "{GOOD}"), code(s, "{OTHER}"))
+asyncio.run(main())
+"""
+    assert application(world, program, port) == ["200 403"]
+    assert gone(world)
+
+
+def test_two_sessions_of_one_application(world: World) -> None:
+    """The later one's proxy holds nothing of the earlier one's."""
+    port = world.web()
+    world.names[OTHER] = [["127.0.0.1"]]
+    program = f"""
+with Session(allow=["{GOOD}"]) as a, Session(allow=["{OTHER}"]) as b:
+    print(code(a, "{GOOD}"), code(a, "{OTHER}"), code(b, "{GOOD}"), code(b, "{OTHER}"))
+    a.close()
+    print(code(b, "{OTHER}"))
+"""
+    assert application(world, program, port) == ["200 403 403 200", "200"]
+    assert gone(world)
+
+
+# -- without listed hosts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("allow", "options", "there"), [((GOOD,), (), True), ((), (), False), ((), ("--net", "none"), False)])
+def test_nothing_of_it_is_there_where_no_hosts_are_listed(
+    world: World, allow: tuple[str, ...], options: tuple[str, ...], there: bool
+) -> None:
+    seen: list[int] = []
+    argv = world.bench.probe("egress_roads", "sockets_inside")
+    outcome = world.run(argv, *allow, options=options, during=lambda: seen.append(len(proxies(world))))
+    lines = [line for line in outcome.out.splitlines() if line.split()[0] in ("tcp", "tcp6", "udp", "udp6")]
+    assert sorted(lines) == (["tcp 010012C6:0035", "tcp 010012C6:1020", "udp 010012C6:0035"] if there else []), outcome
+    assert seen == [2 if there else 1]
+    assert "198.18" in world.run(["cat", "/etc/resolv.conf"], GOOD).out
+    assert "198.18" not in world.run(["sh", "-c", "cat /etc/resolv.conf; env"], *(), options=options).out

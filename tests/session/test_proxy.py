@@ -1,0 +1,80 @@
+"""The egress proxy itself, without a sandbox: what it keeps stays small, whatever it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the egress proxy is Linux's", allow_module_level=True)
+
+from houseroom.policy.hosts import Address
+from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
+from houseroom.session import egress
+from houseroom.session.proxy import outside
+from houseroom.session.proxy.judgement import Judge
+from houseroom.session.proxy.server import Server
+
+_WHERE = Origin("session", "a test")
+
+
+def question(name: str) -> bytes:
+    labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
+    return b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
+
+
+def code(answer: bytes) -> int:
+    return answer[3] & 15
+
+
+@pytest.fixture
+def judge() -> Iterator[tuple[Judge, int]]:
+    """Of a policy that lists *.example.org, with the end of the pipe at which it tells of refusals."""
+    rule = Rule("network.allow", "*.example.org", _WHERE, "")
+    stratum = Stratum("workspace", (rule,), {"network.reach": Setting("listed", _WHERE)}, frozenset())
+    rules = egress.rules_of(Policy("test", (stratum,)))
+    hear, tell = os.pipe2(os.O_NONBLOCK)
+    yield Judge(egress.policy_of(rules), tell), hear
+    os.close(tell)
+    os.close(hear)
+
+
+def test_only_so_many_refusals_are_kept_and_each_is_told_once(judge: tuple[Judge, int]) -> None:
+    judging, hear = judge
+    for at in range(5000):
+        judging.note(f"x{at}.evil.org", "no rule allows it")
+        judging.note(f"x{at}.evil.org", "no rule allows it")
+    assert len(judging.told) == 1000
+    found = egress.refusals(os.dup(hear))
+    assert [denial.path for denial in found] == [f"x{at}.evil.org" for at in range(1000)]
+
+
+def test_questions_beyond_what_the_resolver_is_asked_at_a_time_fail_at_once(
+    judge: tuple[Judge, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def ask() -> None:
+        over = asyncio.Event()
+
+        async def addresses(name: str) -> tuple[Address, ...]:
+            asked.append(name)
+            await over.wait()
+            return (Address(bytes((192, 0, 2, 1))),)
+
+        monkeypatch.setattr(outside, "addresses", addresses)
+        server = Server(judge[0])
+        waiting = [asyncio.ensure_future(server.answer(question(f"x{at}.example.org"), limit=0)) for at in range(300)]
+        await asyncio.sleep(0)
+        failed = [code(task.result()) for task in waiting if task.done()]
+        assert failed == [2] * (300 - len(asked))
+        assert failed
+        over.set()
+        assert sorted(code(answer) for answer in await asyncio.gather(*waiting)) == [0] * (300 - len(failed)) + failed
+        assert code(await server.answer(question("later.example.org"), limit=0)) == 0
+
+    asyncio.run(ask())
