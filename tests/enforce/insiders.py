@@ -7,9 +7,10 @@ import os, sys
 
 def comm(process):
     try:
-        return open(f"/proc/{process}/comm").read().strip()
+        name, _, rest = open(f"/proc/{process}/stat").read().partition("(")[2].rpartition(")")
     except OSError:
         return ""  # it has just ended
+    return "" if rest[1] in "ZX" else name
 
 print(sum(comm(process) == sys.argv[1] for process in os.listdir("/proc") if process.isdigit()))
 """

@@ -420,6 +420,97 @@ def test_who_is_ended_with_a_command_is_never_the_next_one(bench: Bench) -> None
     assert said(bench, program, MANY) == ["{7}"]
 
 
+HYDRA = r"""
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int count, char **words) {  /* HEADS chains, in each of which a process begins the next one and ends */
+    (void) count;
+    signal(SIGCHLD, SIG_IGN);
+    for (int head = 0; head < atoi(words[1]); head++)
+        if (fork() == 0)
+            for (;;) {
+                setsid();
+                if (syscall(SYS_fork) > 0) _exit(0);
+            }
+    for (;;) pause();
+}
+"""
+DEEP = r"""
+#include <stdlib.h>
+#include <unistd.h>
+int main(int count, char **words) {  /* so many generations */
+    (void) count;
+    for (int left = atoi(words[1]); left; left--)
+        if (fork()) for (;;) pause();
+    write(1, "deep\n", 5);
+    for (;;) pause();
+}
+"""
+
+
+def compiled(bench: Bench, name: str, source: str) -> str:
+    bench.stage.plant(bench.stage.workspace / f"{name}.c", source, 0o644)
+    done = bench.run(["gcc", "-O2", "-o", name, f"{name}.c"], inside=False)
+    assert done.status == 0, done
+    return f"./{name}"
+
+
+@pytest.mark.needs("gcc")
+def test_what_runs_away_faster_than_anybody_looks_is_ended(bench: Bench) -> None:
+    program = """
+        with Session() as s, s.popen(["sleep", "700"]) as other, s.popen(["sh", "-c", "kill -STOP $$; exit 5"]) as resting:
+            try:
+                s.run([sys.argv[1], "40"], timeout=1)
+            except subprocess.TimeoutExpired as late:
+                print("timed out")
+            print(alive(s, "hydra"), other.poll(), s.run(["cat", f"/proc/{resting.pid}/stat"], capture_output=True).stdout.split()[2])
+            other.kill()
+            resting.kill()
+    """
+    assert said(bench, program, compiled(bench, "hydra", HYDRA), patience=120.0) == ["timed out", "0 None b'T'"]
+
+
+@pytest.mark.needs("gcc")
+def test_a_thousand_generations_are_ended_and_the_session_goes_on(bench: Bench) -> None:
+    program = """
+        with Session() as s, s.popen(["sleep", "700"]) as other, s.popen([sys.argv[1], "1200"], stdout=PIPE) as deep:
+            print(deep.stdout.readline())
+            deep.kill()
+            print(alive(s, "generations"), other.poll())
+            other.kill()
+    """
+    assert said(bench, program, compiled(bench, "generations", DEEP), patience=120.0) == ["b'deep\\n'", "0 None"]
+
+
+def test_what_has_ended_its_starter_is_killed_too(bench: Bench) -> None:
+    daemon = "import os, sys, time\nif os.fork(): sys.exit()\nos.setsid()\ntime.sleep(0.3)\n"
+    daemon += "os.kill(os.getppid(), 9)\nos.execvp('sleep', ['sleep', '600'])"
+    program = """
+        with Session() as s:
+            process = s.popen([sys.executable, "-S", "-c", sys.argv[1]])
+            print(process.wait(), process.left)
+            time.sleep(1)
+            before = alive(s, "sleep")
+            process.kill()
+            print(before, alive(s, "sleep"))
+    """
+    assert said(bench, program, daemon) == ["0 True", "1 0"]
+
+
+def test_a_long_request_to_a_stopped_starter_arrives(bench: Bench) -> None:
+    """A command left something that stops whatever it can see: idle starters too."""
+    stopper = "for p in /proc/[0-9]*; do [ ${p#/proc/} -le 2 ] || [ $p = /proc/$$ ] || kill -STOP ${p#/proc/} 2> /dev/null; done"
+    program = """
+        with Session() as s:
+            [each.wait() for each in [s.popen(["sleep", "0.1"]) for _ in range(3)]]
+            s.run(["sh", "-c", sys.argv[1]], timeout=9)
+            print(s.run(["true", *["x" * 100000] * 12], timeout=30).returncode)
+    """
+    assert said(bench, program, stopper) == ["0"]
+
+
 # -- the end of the application ---------------------------------------------------------------------------------------------
 
 # A process that carries our mark on its command line: the application's, the keeper's or what is inside.

@@ -113,7 +113,7 @@ def test_a_session_that_can_not_be_built() -> None:
     with pytest.raises(PolicyError):
         asyncio.run(work(workspace="missing"))
     with pytest.raises(CannotEnforce):
-        asyncio.run(work(network="listed"))
+        asyncio.run(work(git="guarded"))
 
 
 def test_many_at_once_and_no_thread() -> None:

@@ -444,7 +444,7 @@ def test_many_sandboxes_at_once(project: Path) -> None:
 def test_one_that_can_not_be_built_breaks_no_other(project: Path, home: Path) -> None:
     def work(number: int) -> object:
         try:
-            with Session(network="listed" if number % 2 else None) as session:
+            with Session(git="guarded" if number % 2 else None) as session:
                 return session.run(["true"]).returncode
         except RuntimeError as error:
             return type(error).__name__

@@ -244,10 +244,11 @@ def test_commands_do_not_steer_init(machine: str) -> None:
     for name in scheduling:
         assert command(name, 1) == command(name, GARBAGE | 1) == refused(errno.EPERM), name
         assert command(name, 0) == command(name, 2) == command(name, 4711) == ALLOW, name
-    for name in ("setpriority", "ioprio_set"):
-        for which in (0, 1, 2):
+    for name, one in (("setpriority", 0), ("ioprio_set", 1)):
+        for which in (0, 1, 2, 3):
             assert command(name, which, 1) == command(name, which, GARBAGE | 1) == refused(errno.EPERM), name
-            assert command(name, which, 0) == command(name, which, 4711) == ALLOW, name
+            others = ALLOW if which == one else refused(errno.EPERM)  # a group's, the user's: starters would keep it
+            assert command(name, which, 0) == command(name, which, 4711) == others, name
     assert command("prlimit64", 1) == command("prlimit64", 4711) == refused(errno.EPERM)
     assert command("prlimit64", 0) == command("prlimit64", GARBAGE) == ALLOW  # one's own
     init = filtered("init", machine)

@@ -129,6 +129,8 @@ COMMAND_ONLY: tuple[Row, ...] = (
     ("sched_setaffinity", ((0, INT, True, (1,)),), EPERM, "init runs as the same user and must be quick to answer"),
     ("setpriority", ((1, INT, True, (1,)),), EPERM, "init runs as the same user and must be quick to answer"),
     ("ioprio_set", ((1, INT, True, (1,)),), EPERM, "init runs as the same user and must be quick to answer"),
+    ("setpriority", ((0, INT, False, (0,)),), EPERM, "a group's or the user's: what starts the next command would keep it"),
+    ("ioprio_set", ((0, INT, False, (1,)),), EPERM, "a group's or the user's: what starts the next command would keep it"),
     ("renameat2", ((4, 0x4, False, (0,)),), EPERM, "RENAME_WHITEOUT leaves a device node behind"),
     ("ioctl", ((1, INT, True, (0x5412,)),), EPERM, "TIOCSTI types into the user's terminal"),
     ("ioctl", ((1, INT, True, (0x541C,)),), EPERM, "TIOCLINUX pastes into the console"),

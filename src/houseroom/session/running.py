@@ -10,7 +10,7 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from _socket import SO_RCVTIMEO, SOL_SOCKET
+from _socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
 from _struct import pack
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
@@ -143,7 +143,7 @@ def _ask(house: Standing, request: bytes, plumbing: Plumbing) -> Starter:
     while True:
         starter = house.spare() or another(house)
         try:
-            starter.ask(request, plumbing.passed)
+            starter.ask(request, plumbing.passed, lambda starter=starter: house.wake(starter, TICK))  # type: ignore[misc]
         except Gone:  # it was ended while it had nothing to do
             starter.close()
             tries -= 1
@@ -162,6 +162,7 @@ def another(house: Standing) -> Starter:
     try:
         starter = house.starters.another()
         starter.sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _TICK)
+        starter.sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _TICK)
         return starter
     except SetupFailed as error:
         if error.errno:

@@ -122,6 +122,8 @@ class Household(Init):
         elif starter in descendants.below(self.child):
             os.kill(starter, _signal.SIGCONT)  # a command may have stopped it
             descendants.end_below(starter)
+        else:  # what its command left running has ended it
+            self._end_orphans()
 
     def _end_orphans(self) -> None:
         descendants.end_below(os.getpid(), spared=self.child)  # what one of them starts meanwhile falls to us too

@@ -180,7 +180,7 @@ class Init:
     def _count(self, tally: Tally) -> None:
         over = tally.look()
         if over and tally.relieve():
-            wire.send_status(self.control, wire.LIMIT, tally.kinds.index(over))
+            wire.notify(self.control, wire.LIMIT, tally.kinds.index(over))
 
     def _sources(self) -> list[int]:
         return [self.control, *([self.listener] if self.listener >= 0 else [])]
@@ -274,14 +274,14 @@ class Init:
                 self.watcher = attending.watcher(self.steps, self.build, self.made_fifos)
             except OSError:  # the user's other sandboxes hold all the queues there may be (fs.inotify.max_user_instances)
                 self.told = True
-                wire.send_status(self.control, wire.UNWATCHED, 0)
+                wire.notify(self.control, wire.UNWATCHED, 0)
             if self.watcher:
                 self.waiting.register(self.watcher.queue, POLLIN)
         if self.watcher:
             self.watcher.walk()
             if self.watcher.incomplete and not self.told:
                 self.told = True
-                wire.send_status(self.control, wire.UNWATCHED, 0)
+                wire.notify(self.control, wire.UNWATCHED, 0)
 
     def _reap(self, *_signal_arguments: object) -> None:
         while True:

@@ -21,10 +21,11 @@ from houseroom.errors import SetupFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 TRIES = 6  # a command may have ended the first starter when it is asked, perhaps twice; what it answered before is read too
 PATIENCE = 20  # seconds: a starter that is asked for takes milliseconds, and a sandbox that ends not many more
+_WAKES = 5
 _STOPPED = "A command may have stopped it: begin a new session."
 _MSG_CMSG_CLOEXEC = 0x40000000
 _ONE_DESCRIPTOR = _socket.CMSG_SPACE(4)
@@ -41,11 +42,21 @@ class Starter:
     def __init__(self, number: int, sock: _socket.socket):
         self.number, self.sock = number, sock
 
-    def ask(self, request: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send a request of ``frames.start`` with the descriptors that it names. Raises Gone."""
-        sent = self.send(request, descriptors)
+    def ask(self, request: bytes, descriptors: Sequence[int] = (), wake: Callable[[], object] = lambda: None) -> None:
+        """Send a request of ``frames.start`` with the descriptors that it names. Raises Gone.
+
+        ``wake`` is called where the socket has a limit for sending (SO_SNDTIMEO) and it has passed: a command may have stopped the
+        starter. After a few times it is given up.
+        """
+        sent, left = 0, _WAKES
         while sent < len(request):
-            sent += self.send(request[sent:])
+            try:
+                sent += self.send(request[sent:], () if sent else descriptors)
+            except BlockingIOError:
+                if not left:
+                    raise Gone(ETIMEDOUT, "a starter does not read") from None
+                left -= 1
+                wake()
 
     def send(self, request: bytes, descriptors: Sequence[int] = ()) -> int:
         """Send what goes at once; how much that was. Raises Gone, and BlockingIOError on a socket that does not block."""

@@ -15,6 +15,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 import _socket
 import marshal
 import os
+from select import POLLOUT, poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ def receive(fd: int) -> Any:
 def send_status(fd: int, kind: int, number: int) -> None:
     """One frame of eight bytes."""
     os.write(fd, kind.to_bytes(4, "little") + number.to_bytes(4, "little"))
+
+
+def notify(fd: int, kind: int, number: int) -> None:
+    """The same without waiting: where nobody reads, what commands can make us say any number of times is said no more."""
+    room = poll()
+    room.register(fd, POLLOUT)
+    if room.poll(0):
+        send_status(fd, kind, number)
 
 
 def receive_status(fd: int) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from houseroom.enforce.linux import wire
 from houseroom.enforce.linux.starters import PATIENCE, TRIES, Gone
 from houseroom.errors import SetupFailed
 from houseroom.frontends.aio.process import AsyncProcess
-from houseroom.frontends.aio.waiting import attend, lent, ready
+from houseroom.frontends.aio.waiting import Waking, attend, lent, ready
 from houseroom.frontends.api import described
 from houseroom.frontends.asked import asked, completed, given, late
 from houseroom.session import standing
@@ -211,7 +211,11 @@ class AsyncSession:
             try:
                 sent = starter.send(request, plumbing.passed)
                 while sent < len(request):
-                    await ready(starter.sock.fileno(), write=True)
+                    waking = Waking(house, starter)
+                    try:
+                        await ready(starter.sock.fileno(), write=True)
+                    finally:
+                        waking.stop()
                     sent += starter.send(request[sent:])
             except Gone:
                 starter.close()
