@@ -174,8 +174,8 @@ def test_a_workspace_that_is_none(project: Path) -> None:
 
 def test_what_can_not_be_enforced_is_not_run(project: Path) -> None:
     with pytest.raises(CannotEnforce) as caught:
-        Sandbox(network="listed").run(["touch", "made"])
-    assert any("network" in name for name in caught.value.missing)
+        Sandbox(git="guarded").run(["touch", "made"])
+    assert caught.value.missing == ("git.mode",)
     assert caught.value.reason
     assert not (project / "made").exists()
 

@@ -378,7 +378,7 @@ def message_queue_read(root: str, queue: str) -> None:
 
 
 def posix_queue_read(root: str, name: str) -> None:
-    queue = call("mq_open", name.encode(), os.O_RDONLY | os.O_NONBLOCK)
+    queue = call("mq_open", name.encode(), os.O_RDONLY | os.O_NONBLOCK, 0, None)  # the kernel reads all four
     buffer = ctypes.create_string_buffer(8192)
     size = call("mq_timedreceive", queue, buffer, 8192, None, None)
     show(buffer.raw[:size])
