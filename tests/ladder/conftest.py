@@ -89,7 +89,12 @@ def bench(identity: Identity, stage: Stage) -> Iterator[Lacking]:
     script = identity.base / WITHOUT.name
     shutil.copyfile(WITHOUT, script)
     script.chmod(0o644)
+    before = _in_tmp(identity)  # a user of an earlier run may have had the same number
     yield Lacking(identity, stage)
     if identity.uid:  # root is not this test's alone
-        left = [entry.name for entry in os.scandir("/tmp") if entry.name.startswith("houseroom-") and entry.stat().st_uid == identity.uid]
+        left = _in_tmp(identity) - before
         assert not left, f"left behind in /tmp: {left}"
+
+
+def _in_tmp(identity: Identity) -> set[str]:
+    return {entry.name for entry in os.scandir("/tmp") if entry.name.startswith("houseroom-") and entry.stat().st_uid == identity.uid}
