@@ -129,10 +129,10 @@ def serve() -> Bundle:
     return bundle
 
 
-def hold(names: Iterable[str]) -> int:
+def hold(names: Iterable[str]) -> tuple[int, ...]:
     """See to it that these modules can be imported when their files are out of sight.
 
-    Returns the descriptor that must stay open for that, -1 for none. Raises OSError where a module has no file.
+    Returns the descriptors that must stay open for that. Raises OSError where a module has no file.
     """
     bundle = _serving()
     if bundle is None:
@@ -141,7 +141,7 @@ def hold(names: Iterable[str]) -> int:
     for name in names:
         if name not in sys.modules and name not in bundle.held and name not in bundle.sure:
             bundle.hold(name)
-    return bundle.fd
+    return (bundle.fd,) if bundle.fd >= 0 else ()
 
 
 def seal() -> None:

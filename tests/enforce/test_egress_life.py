@@ -29,10 +29,19 @@ def standing(world: World) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     process = world.start(["sh", "-c", "echo READY; read line"], GOOD)
     try:
         assert b"READY" in Bench.until_ready(process)
-        assert eventually(lambda: len(proxies(world, process.pid)) == 1)
+        assert eventually(lambda: _settled(world, process.pid))
         yield process, proxies(world, process.pid)[0]
     finally:
         Bench.end(process)
+
+
+def _settled(world: World, supervisor: int) -> bool:
+    """Whether there is one proxy and nobody else: no longer the process between, which forks it and ends."""
+    found = proxies(world, supervisor)
+    try:
+        return len(found) == 1 and os.getsid(found[0]) == found[0] and os.readlink(f"/proc/{found[0]}/fd/0") == os.devnull
+    except OSError:
+        return False
 
 
 def gone(world: World) -> bool:

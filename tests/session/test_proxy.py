@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import marshal
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ if sys.platform != "linux":
 
 from houseroom.policy.hosts import Address
 from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
-from houseroom.session import egress
+from houseroom.session import egress, request
 from houseroom.session.proxy import outside
 from houseroom.session.proxy.judgement import Judge
 from houseroom.session.proxy.server import Server
@@ -38,7 +39,7 @@ def judge() -> Iterator[tuple[Judge, int]]:
     stratum = Stratum("workspace", (rule,), {"network.reach": Setting("listed", _WHERE)}, frozenset())
     rules = egress.rules_of(Policy("test", (stratum,)))
     hear, tell = os.pipe2(os.O_NONBLOCK)
-    yield Judge(egress.policy_of(rules), tell), hear
+    yield Judge(request.policy_of(marshal.loads(rules)), tell), hear
     os.close(tell)
     os.close(hear)
 

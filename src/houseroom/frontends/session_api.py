@@ -15,8 +15,9 @@ from time import monotonic
 
 from houseroom.enforce.linux import terminal_sys
 from houseroom.enforce.linux.starters import Gone, readable
-from houseroom.frontends.asked import SIZE, asked, completed, given, late, usage
+from houseroom.frontends.asked import SIZE, asked, completed, given, late
 from houseroom.frontends.completed import Completed
+from houseroom.frontends.known import Known
 from houseroom.session import running
 from houseroom.session.exchange import END_OF_FILE, Exchange, Plumbing
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from houseroom.frontends.api import Sandbox
     from houseroom.frontends.arguments import Description, Path, Stream, Words
     from houseroom.frontends.asked import Asked
-    from houseroom.frontends.completed import Usage
-    from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy
     from houseroom.session.course import Course
     from houseroom.session.exchange import Captured
@@ -106,7 +105,7 @@ class Session:
         except running.TimeIsUp as too_late:
             assert timeout is not None
             raise late(how.args, timeout, (too_late.stdout, too_late.stderr)) from None
-        streams, denials = (done.stdout, done.stderr), self._house.denials(done.course.notes)
+        streams, denials = (done.stdout, done.stderr), self._house.denials(done.course)
         outcome = self._house.outcome(done.course, late=done.stopped)
         ended = completed(how.args, done.course, how.spelt, streams, done.withheld, outcome, denials)
         if check:
@@ -156,7 +155,7 @@ class Session:
         return f"<Session in {self.workspace}{', ' + self._house.over if self._house.over else ''}>"
 
 
-class Process:
+class Process(Known):
     """A command that runs in a session, in the manner of ``subprocess.Popen``. From any thread.
 
     ``pid`` is its number inside. ``stdin``, ``stdout`` and ``stderr`` are file objects where they are pipes, else None. With a
@@ -165,11 +164,10 @@ class Process:
     """
 
     def __init__(self, house: Standing, how: Asked, course: Course, plumbing: Plumbing, bufsize: int, withheld: tuple[str, ...]):
-        self.args, self.withheld, self.pid = how.args, withheld, course.pid
-        self._house, self._course, self._spelt = house, course, how.spelt
+        super().__init__(house, course)
+        self.args, self.withheld, self.pid, self._spelt = how.args, withheld, course.pid, how.spelt
         self._hearing = allocate_lock()
         self._ending = allocate_lock()  # held while all below the starter is ended: it must not have another command by then
-        self._stopped = False
         self._exchange: Exchange | None = None
         self._captured: tuple[Captured | None, Captured | None] = (None, None)
         self.stdin: Any = None
@@ -197,36 +195,6 @@ class Process:
         at_once = bufsize == 1 or raw.isatty()
         encoding, errors = self._spelt.encoding, self._spelt.errors
         return io.TextIOWrapper(kind(raw, size), encoding, errors, line_buffering=at_once, write_through=writing)
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit status, minus the signal that killed it, or None as far as is known: ``poll`` and ``wait`` find out."""
-        return self._course.returncode
-
-    @property
-    def kind(self) -> str | None:
-        """exited, signalled, timed-out (``limits.time``) or limit (another one); None as ``returncode`` is."""
-        return self._house.outcome(self._course, late=self._stopped)[0] if self._course.returncode is not None else None
-
-    @property
-    def detail(self) -> str:
-        """Which limit stopped it, or what limits did that it outlived, once it has ended; else ""."""
-        return self._house.outcome(self._course, late=self._stopped)[1] if self._course.returncode is not None else ""
-
-    @property
-    def usage(self) -> Usage:
-        """What it and the children it waited for have used, once it has ended."""
-        return usage(self._course)
-
-    @property
-    def left(self) -> bool:
-        """Whether something that it started is alive though it has ended."""
-        return self._course.left
-
-    @property
-    def denials(self) -> tuple[Denial, ...]:
-        """What was refused to it, where that is observed and once it has ended."""
-        return self._house.denials(self._course.notes)
 
     def poll(self) -> int | None:
         """The return code if it has ended."""

@@ -65,11 +65,8 @@ def _detach() -> None:
 
 def _hold(seat: Seat, prepare: Callable[[], Prepared], idle: float, tell: int) -> NoReturn:
     try:
-        empty = os.open("/dev/null", os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(empty, stream)
-        code = bundle.hold(())  # what is imported from now on comes from there
-        process_sys.close_except(3, tell, seat.directory, seat.listener.fileno(), *([code] if code >= 0 else []))
+        process_sys.empty_streams()
+        process_sys.close_except(3, tell, seat.directory, seat.listener.fileno(), *bundle.hold(()))
         os.chdir("/")
         try:
             _live(seat, prepare, idle, tell)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from houseroom.enforce.linux.starters import Starter
+    from houseroom.policy.denials import Denial
     from houseroom.session.counting import Counting
     from houseroom.session.exchange import Stream
     from houseroom.session.limits import Hits
@@ -48,20 +49,22 @@ class Course:
 
     ``returncode`` is None until it has ended, then as ``subprocess`` gives it. ``failure`` is the error where it could not be
     started. ``left``: something that it started is still alive. ``reusable``: its starter serves another. ``terminal`` is the
-    outer end of its own terminal, the reader's from then on, -1 for none. ``notes``: what was observed of it.
+    outer end of its own terminal, the reader's from then on, -1 for none. ``notes``: what was observed of it; ``denials`` what that
+    means, None until somebody asks.
 
     ``before`` is what limits had done when it was asked for, ``hits`` what they did until its end; ``counting`` its output, where
     that is limited. ``killed``: who asked for it has had it killed.
     """
 
     __slots__ = (
-        *("argv", "before", "counting", "cwd", "failure", "hits", "killed", "largest", "left", "notes", "pid", "returncode", "reusable"),
-        *("starter", "system", "terminal", "user"),
+        *("argv", "before", "counting", "cwd", "denials", "failure", "hits", "killed", "largest", "left", "notes", "pid", "returncode"),
+        *("reusable", "starter", "system", "terminal", "user"),
     )
 
     def __init__(self, starter: Starter, argv: list[bytes], cwd: bytes, before: Hits = _NOTHING, counting: Counting | None = None):
         self.starter, self.argv, self.cwd, self.before, self.counting = starter, argv, cwd, before, counting
         self.hits: Hits = _NOTHING
+        self.denials: tuple[Denial, ...] | None = None
         self.killed = False
         self.pid = 0
         self.returncode: int | None = None

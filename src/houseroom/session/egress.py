@@ -18,45 +18,32 @@ from houseroom.bundle import hold
 from houseroom.enforce.linux import landlock_sys, process_sys
 from houseroom.enforce.linux.limits_sys import raise_open_files
 from houseroom.plan import landlock
+from houseroom.session import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from houseroom.enforce.linux.launch import Cradle
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy
 
-_KEYS = frozenset(("network.allow", "network.deny"))
+_REACH, _KEYS = "network.reach", frozenset(("network.allow", "network.deny"))
 
 
 def rules_of(policy: Policy) -> bytes:
     """What of a policy the proxy decides by, as bytes that are kept and passed on; none where it does not reach listed hosts."""
-    reach = policy.setting("network.reach")
+    reach = policy.setting(_REACH)
     if reach is None or reach.value != "listed":
         return b""
-    strata = [
-        (
-            stratum.name,
-            [(rule.key, rule.subject, rule.origin.values(), rule.reason) for rule in stratum.rules if rule.key in _KEYS],
-            None if (own := stratum.settings.get("network.reach")) is None else (own.value, own.origin.values()),
-            sorted(stratum.closed & _KEYS),
+    strata = tuple(
+        stratum.with_(
+            rules=tuple(rule for rule in stratum.rules if rule.key in _KEYS),
+            settings={key: setting for key, setting in stratum.settings.items() if key == _REACH},
         )
         for stratum in policy.strata
-    ]
-    return marshal.dumps(strata)
-
-
-def policy_of(rules: bytes) -> Policy:
-    """A policy of the network alone, from what ``rules_of`` made of one."""
-    from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
-
-    strata = []
-    for name, listed, reach, closed in marshal.loads(rules):
-        found = tuple(Rule(key, subject, Origin(*origin), reason) for key, subject, origin, reason in listed)
-        settings: dict[str, Any] = {} if reach is None else {"network.reach": Setting(reach[0], Origin(*reach[1]))}
-        strata.append(Stratum(name, found, settings, frozenset(closed)))
-    return Policy("network", tuple(strata))
+    )
+    return marshal.dumps(request.plain_policy(policy.with_(strata=strata, floor=())))
 
 
 def start(cradle: Cradle, rules: bytes) -> int:
@@ -72,7 +59,7 @@ def start(cradle: Cradle, rules: bytes) -> int:
             finally:
                 os._exit(1)
         process_sys.move_away(pid)
-        _reap(pid)
+        process_sys.reap(pid)
     finally:
         for fd in (*listeners, *ends, tell):
             os.close(fd)
@@ -104,15 +91,12 @@ def _become_proxy(rules: bytes, listeners: tuple[int, ...], ends: tuple[int, ...
     os.chdir("/")
     _own_signals()
     raise_open_files()  # two for each connection, and more for those that carry much
-    code = hold(())
-    empty = os.open("/dev/null", os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(empty, stream)
-    process_sys.close_except(3, *listeners, *ends, tell, *((code,) if code >= 0 else ()))
+    process_sys.empty_streams()
+    process_sys.close_except(3, *listeners, *ends, tell, *hold(()))
     from houseroom.session.proxy.server import serve  # while root may still read what is only others'
 
     _drop_rights()
-    serve(policy_of(rules), listeners, ends, tell)
+    serve(request.policy_of(marshal.loads(rules)), listeners, ends, tell)
     os._exit(0)
 
 
@@ -126,13 +110,6 @@ def _drop_rights() -> None:
         ruleset = landlock_sys.create_ruleset((landlock.bits(landlock.WRITING, abi), 0, 0), abi)
         landlock_sys.restrict_self(ruleset)
         os.close(ruleset)
-
-
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        return  # whoever ignores SIGCHLD, or waits for all children in another thread, has none to wait for
 
 
 def _own_signals() -> None:

@@ -15,6 +15,7 @@ import os
 from _thread import allocate_lock
 from weakref import WeakSet
 
+from houseroom.enforce.linux import process_sys
 from houseroom.errors import SetupFailed
 from houseroom.session.message import receive, send
 
@@ -100,15 +101,8 @@ def _start() -> _socket.socket:
         raise SetupFailed("start", "the keeper of sandboxes", error.errno or 0, error.strerror or str(error)) from None
     finally:
         theirs.close()
-    _reap(pid)
+    process_sys.reap(pid)
     return ours
-
-
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:  # whoever ignores SIGCHLD, or waits for all children in another thread, has none to wait for
-        return
 
 
 KEEPERS = Keepers()  # one for the process, as the sandboxes' lives depend on it

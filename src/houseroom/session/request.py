@@ -54,7 +54,7 @@ def dump(request: Request) -> bytes:
     plain = {
         "places": request.places.values(),
         "environment": request.environment,
-        "policy": None if request.policy is None else _from_policy(request.policy),
+        "policy": None if request.policy is None else plain_policy(request.policy),
         "profile": request.profile,
         "rules": [_from_rule(rule) for rule in request.rules],
         "settings": {key: _from_setting(setting) for key, setting in request.settings.items()},
@@ -72,7 +72,7 @@ def load(data: bytes) -> Request:
         **{
             **plain,
             "places": Places(*plain["places"]),
-            "policy": None if policy is None else _to_policy(policy),
+            "policy": None if policy is None else policy_of(policy),
             "rules": tuple(_to_rule(rule) for rule in plain["rules"]),
             "settings": {key: _to_setting(setting) for key, setting in plain["settings"].items()},
         }
@@ -134,7 +134,8 @@ def _to_setting(plain: tuple[Any, ...]) -> Setting:
     return Setting(plain[0], Origin(*plain[1]))
 
 
-def _from_policy(policy: Policy) -> tuple[object, ...]:
+def plain_policy(policy: Policy) -> tuple[Any, ...]:
+    """A policy as plain values, for ``policy_of``."""
     strata = [
         (
             stratum.name,
@@ -147,7 +148,8 @@ def _from_policy(policy: Policy) -> tuple[object, ...]:
     return (policy.name, strata, [_from_rule(rule) for rule in policy.floor])
 
 
-def _to_policy(plain: tuple[Any, ...]) -> Policy:
+def policy_of(plain: tuple[Any, ...]) -> Policy:
+    """The policy again."""
     name, strata, floor = plain
     return Policy(
         name,

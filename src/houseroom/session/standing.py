@@ -186,26 +186,28 @@ class Standing:
         """Whether init may have something to say of a command that has ended: what it noted, or what limits did to it."""
         return self.wanted.observe != "off" or (self.limits is not None and self.limits.told)
 
-    def denials(self, notes: bytes) -> tuple[Denial, ...]:
-        """What was refused to a command, of which init noted this. The policy is looked at for the first that was refused something.
+    def denials(self, course: Course) -> tuple[Denial, ...]:
+        """What was refused to a command that has ended. What an egress proxy refused meanwhile is told of the one that is asked first."""
+        if course.denials is None and course.over:
+            course.denials = (*self._observed(course.notes), *self._refused())
+        return course.denials or ()
 
-        What an egress proxy refused meanwhile is told of the command that is asked about first.
-        """
-        refused = self._refused()
+    def _observed(self, notes: bytes) -> tuple[Denial, ...]:
+        """What init noted. The policy is looked at for the first command that was refused something."""
         if not notes:
-            return refused
+            return ()
         from houseroom.session import denials, policy_files, sandbox
 
         observed = denials.read(notes)
         if not any(seen.denied for seen in observed.seen):
-            return refused
+            return ()
         if self.placed is None:
             wanted, where = self.wanted, self.wanted.places
             policy = wanted.policy or policy_files.load(
                 where, profile=wanted.profile, session_rules=wanted.rules, session_settings=wanted.settings
             )
             self.placed = sandbox.place(policy, where)[0]
-        return (*denials.explain(self.placed, observed), *refused)
+        return denials.explain(self.placed, observed)
 
     def _refused(self) -> tuple[Denial, ...]:
         if self.starters.told < 0:

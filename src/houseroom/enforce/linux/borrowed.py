@@ -37,12 +37,11 @@ class Borrowed:
             os.close(process)
         self.held = -1
         try:
-            probe = _socket.socket(fileno=self.fd)
-            self.domain = probe.family
-            probe.detach()
+            self.sock = _socket.socket(fileno=self.fd)
         except OSError:
             os.close(self.fd)
             raise
+        self.domain = self.sock.family
 
     def connect(self, raw: bytes) -> None:
         """connect(2) with the caller's own bytes. Raises Later where a blocking socket would wait."""
@@ -77,7 +76,7 @@ class Borrowed:
 
     def close(self) -> None:
         """Let go of the copy."""
-        os.close(self.fd)
+        self.sock.close()
         if self.held >= 0:
             os.close(self.held)
 

@@ -49,9 +49,7 @@ class Household(Init):
     def _begin(self, line: _socket.socket) -> NoReturn:
         process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
         os.setsid()  # no terminal of the supervisor's controls a command
-        empty = os.open("/dev/null", os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(empty, stream)
+        process_sys.empty_streams()
         process_sys.close_except(3, line.fileno(), self.inside.fileno())
         lock(self.order, self.steps, line, umask=self.umask, cwd=b"/")
         restore_signals(self.ignored)

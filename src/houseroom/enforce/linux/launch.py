@@ -104,8 +104,7 @@ class Cradle:
             os._exit(1)
 
     def _become_init(self, inner: int, ignored: tuple[int, ...]) -> None:
-        code = hold(INIT)
-        process_sys.close_except(3, inner, *([code] if code >= 0 else []))
+        process_sys.close_except(3, inner, *hold(INIT))
         if os.getpid() == 1:  # any other init must live on to end what is below it; it hears of its supervisor's end
             process_sys.prctl(process_sys.PR_SET_PDEATHSIG, _signal.SIGKILL)
         wire.send(inner, self._ask())
@@ -130,8 +129,8 @@ class Cradle:
         """The facts of this host, waiting for init to have tried what must be tried, and with what a wanted rung needs."""
         name = os.uname()
         seccomp, notify = seccomp_sys.refusals()
-        host = Host(name.release, name.machine, self.uid, self.gid, landlock_abi=landlock_sys.abi(), seccomp=seccomp, notify=notify)
-        host = host.with_(sock_diag=_diagnosis())
+        abi, diagnosis = landlock_sys.abi(), _diagnosis()
+        host = Host(name.release, name.machine, self.uid, self.gid, landlock_abi=abi, seccomp=seccomp, notify=notify, sock_diag=diagnosis)
         answers = self._answers()
         if "icrosoft" in name.release:  # "-Microsoft" names WSL 1, "-microsoft-standard-WSL2" the Linux kernel of WSL 2
             host = host.with_(wsl=1 if name.release.endswith("-Microsoft") else 2)

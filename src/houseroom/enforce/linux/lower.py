@@ -108,7 +108,7 @@ class _Reaping(Cradle):
             os.close(self.control)
             self.control = -1
         if self.pid > 0:
-            _await(self.pid)
+            process_sys.reap(self.pid)
             self.pid = -1
         self._disband()
 
@@ -258,13 +258,6 @@ class Wrapped(Cradle):
                 pass
             self.inside = self.pid = -1
         super().end()
-
-
-def _await(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        return  # whoever ignores SIGCHLD has no children to wait for
 
 
 def _raise_open_files(wanted: int) -> None:

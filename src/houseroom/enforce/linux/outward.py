@@ -42,13 +42,13 @@ class WayOut:
         if target is None:
             borrowed.connect(raw)
             return
-        if not _is_tcp(borrowed.fd):
+        if borrowed.sock.type != _socket.SOCK_STREAM or borrowed.sock.proto != _socket.IPPROTO_TCP:
             raise OSError(ENETUNREACH, "the way out is for TCP")
         blocking = os.get_blocking(borrowed.fd)
         if not borrowed.waited:
             self._begin(borrowed, target, answered=blocking)
         if blocking:
-            _hear(borrowed.fd)
+            _hear(borrowed.sock)
 
     def _target(self, raw: bytes) -> tuple[int, bytes, int] | None:
         """Family, address and port of somewhere else; None for what is the sandbox's own, or no such address."""
@@ -79,40 +79,21 @@ class WayOut:
             if error.errno not in (EINPROGRESS, EALREADY):
                 raise
         family, address, port = target
-        _send(borrowed.fd, egress.preamble(family, address, port, answered=answered))
+        # A new connection takes so few bytes whole, or none: one that the backlog had no room for.
+        borrowed.sock.send(egress.preamble(family, address, port, answered=answered), _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
 
 
-def _send(fd: int, data: bytes) -> None:
-    """A new connection takes so few bytes whole, or none: one that the backlog had no room for."""
-    sock = _socket.socket(fileno=fd)
-    try:
-        sock.send(data, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
-    finally:
-        sock.detach()
-
-
-def _hear(fd: int) -> None:
+def _hear(sock: _socket.socket) -> None:
     """The proxy's answer: one byte, which is an errno. Raises that, and Later where it is not there yet."""
-    sock = _socket.socket(fileno=fd)
     try:
         said = sock.recv(1, _socket.MSG_DONTWAIT)
     except OSError as error:
         if error.errno in _LATER:
             raise Later from None
         raise
-    finally:
-        sock.detach()
     if said != b"\0":
         errno = said[0] if said else ENETUNREACH
         raise OSError(errno, os.strerror(errno))
-
-
-def _is_tcp(fd: int) -> bool:
-    sock = _socket.socket(fileno=fd)
-    try:
-        return sock.type == _socket.SOCK_STREAM and sock.proto in (0, _socket.IPPROTO_TCP)
-    finally:
-        sock.detach()
 
 
 def _family(number: int) -> bytes:

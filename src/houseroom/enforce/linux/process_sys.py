@@ -109,6 +109,21 @@ def close_from(first: int) -> None:
     _close_range(first, 0xFFFFFFFF, 0)
 
 
+def reap(pid: int) -> None:
+    """Wait for the end of a child. Whoever ignores SIGCHLD, or waits for all children in another thread, has none to wait for."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return
+
+
+def empty_streams() -> None:
+    """The standard streams become empty ones: nobody outside waits for their end."""
+    empty = os.open("/dev/null", os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(empty, stream)
+
+
 def map_identity(uid: int, gid: int) -> None:
     """In a new user namespace: our ids stand for themselves, no other id exists, groups can't be changed."""
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):

@@ -99,7 +99,6 @@ class Starter:
         self.terminal: OwnTerminal | None = None  # of the command
         self.block = b""
         self.environment: dict[bytes, bytes] = {}
-        self.directories: list[bytes] = []  # of its PATH
         self.defaults = tuple(_not_ignored())
         process_sys.prctl(process_sys.PR_SET_CHILD_SUBREAPER, 1)
 
@@ -133,8 +132,6 @@ class Starter:
                     raise PermissionError(1, "a way out")
             if block != self.block:
                 self.environment, self.block = frames.unblock(block), block
-                path = self.environment.get(b"PATH", b"").split(b":")
-                self.directories = [directory + b"/" for directory in path] if all(path) else []  # an empty one is the current one
             moves = _moves(received, targets)
             what = frames.IN_TERMINAL
             if size != (0, 0):
@@ -158,15 +155,7 @@ class Starter:
                 raise FileNotFoundError(2, "not found")
             return os.posix_spawn(path, argv, self.environment, file_actions=actions, setsigmask=(), setsigdef=self.defaults, setpgroup=0)
 
-        name = argv[0]
-        if b"/" not in name:  # nearly always the first file of that name is it
-            for directory in self.directories:
-                if os.access(directory + name, os.F_OK):
-                    try:
-                        return spawn(directory + name)
-                    except OSError:
-                        break
-        return search(name, self.environment, spawn)
+        return search(argv[0], self.environment, spawn)
 
     def _spawn_in_terminal(self, argv: list[bytes], moves: list[tuple[int, int]]) -> int:
         assert self.terminal

@@ -13,7 +13,8 @@ import signal
 from houseroom.enforce.linux import terminal_sys
 from houseroom.enforce.linux.starters import Gone
 from houseroom.frontends.aio.waiting import Source, Waking, sink
-from houseroom.frontends.asked import late, usage
+from houseroom.frontends.asked import late
+from houseroom.frontends.known import Known
 from houseroom.session.running import TOLD_WITHIN
 
 TYPE_CHECKING = False
@@ -22,13 +23,11 @@ if TYPE_CHECKING:
 
     from houseroom.frontends.aio.session import AsyncSession
     from houseroom.frontends.asked import Asked
-    from houseroom.frontends.completed import Usage
-    from houseroom.policy.denials import Denial
     from houseroom.session.course import Course
     from houseroom.session.exchange import Plumbing
 
 
-class AsyncProcess:
+class AsyncProcess(Known):
     """A command that runs in a session, in the manner of ``asyncio.subprocess.Process``.
 
     ``stdin`` is a StreamWriter, ``stdout`` and ``stderr`` are StreamReaders where they are pipes, else None. With a terminal of
@@ -36,16 +35,15 @@ class AsyncProcess:
     """
 
     def __init__(self, session: AsyncSession, what: Asked, course: Course, withheld: tuple[str, ...]):
-        self.args, self.withheld, self.pid = what.args, withheld, course.pid
+        super().__init__(session._standing(), course)
+        self.args, self.withheld, self.pid, self._session = what.args, withheld, course.pid, session
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
-        self._session, self._course, self._house = session, course, session._standing()
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._listened = course.starter.sock.fileno()
         self._killed: asyncio.Future[bool] | None = None
-        self._stopped = False
         self._ending: asyncio.Task[None] | None = None
         self._sources: list[Source] = []
         self._screen = -1
@@ -76,36 +74,6 @@ class AsyncProcess:
         source = Source(fd)
         self._sources.append(source)
         return source.reader
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit status, minus the signal that killed it, or None while it runs."""
-        return self._course.returncode
-
-    @property
-    def kind(self) -> str | None:
-        """exited, signalled, timed-out (``limits.time``) or limit (another one); None while it runs."""
-        return self._house.outcome(self._course, late=self._stopped)[0] if self._course.returncode is not None else None
-
-    @property
-    def detail(self) -> str:
-        """Which limit stopped it, or what limits did that it outlived, once it has ended; else ""."""
-        return self._house.outcome(self._course, late=self._stopped)[1] if self._course.returncode is not None else ""
-
-    @property
-    def denials(self) -> tuple[Denial, ...]:
-        """What was refused to it, where that is observed and once it has ended."""
-        return self._house.denials(self._course.notes)
-
-    @property
-    def usage(self) -> Usage:
-        """What it and the children it waited for have used, once it has ended."""
-        return usage(self._course)
-
-    @property
-    def left(self) -> bool:
-        """Whether something that it started is alive though it has ended."""
-        return self._course.left
 
     async def wait(self, timeout: float | None = None) -> int:  # noqa: ASYNC109 — as in subprocess; a timeout of asyncio's kills, see below
         """Wait for the end. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds, and the command goes on.

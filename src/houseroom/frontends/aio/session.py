@@ -133,7 +133,7 @@ class AsyncSession:
             plumbing.close()
         if not in_time and timeout is not None and timeout <= min(limits):
             raise late(what.args, timeout, captured)
-        outcome, denials = house.outcome(course, late=not in_time), house.denials(course.notes)
+        outcome, denials = house.outcome(course, late=not in_time), house.denials(course)
         ended = completed(what.args, course, what.spelt, captured, withheld, outcome, denials)
         if check:
             ended.check_returncode()

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from errno import ETIMEDOUT
 
+from houseroom.policy.hosts import Address
 from houseroom.session.proxy import http_head, tunnel
 from houseroom.session.proxy.chunks import Chunks
 from houseroom.session.proxy.judgement import Refused
@@ -58,11 +59,14 @@ class Stream:
                 self.data = b""
 
 
-async def forward(client: Stream, request: http_head.Request, reach: Callable[[http_head.Request], Awaitable[socket.socket]]) -> bool:
+async def forward(
+    client: Stream, request: http_head.Request, reach: Callable[[str | Address, int], Awaitable[tuple[object, socket.socket]]]
+) -> bool:
     """Carry one request out, whose head is the first of what was read. Returns whether another may follow."""
     client.data, sent = client.data[request.size :], client.sent
     try:
-        server = Stream(await reach(request))
+        _, outer = await reach(request.host, request.port)
+        server = Stream(outer)
     except OSError as error:
         await client.end(refusal_of(error))
         return False

@@ -29,7 +29,6 @@ from houseroom.session.proxy.names import Names
 
 _FIRST_WITHIN = 60.0  # seconds until a connection has said what it wants
 _MOST = 1024  # connections at one time; more wait to be accepted
-_LONGEST_BEGINNING = 1 << 16
 _TTL = 60  # seconds
 _MOST_QUESTIONS = 256  # that the host's resolver is asked at one time
 _LOOPBACK = {dns_message.A: bytes((127, 0, 0, 1)), dns_message.AAAA: bytes(15) + b"\1"}
@@ -186,8 +185,7 @@ class Server:
         size, answered, _family, packed, port = found
         stream.data = stream.data[size:]
         try:
-            host = self._meant(Address(packed))
-            outer = await self.judge.reach(host, port)
+            host, outer = await self._reach(Address(packed), port)
         except OSError as error:
             if not answered:
                 raise
@@ -222,8 +220,7 @@ class Server:
             return
         stream.data = stream.data[request.size :]
         try:
-            host = self._meant(request.host)
-            outer = await self.judge.reach(host, request.port)
+            host, outer = await self._reach(request.host, request.port)
         except OSError as error:
             await stream.send(socks.reply(_SOCKS_CODES.get(_errno(error), socks.FAILED)))
             return
@@ -248,16 +245,17 @@ class Server:
 
     async def _connect(self, stream: Stream, request: http_head.Request) -> None:
         try:
-            host = self._meant(request.host)
-            outer = await self.judge.reach(host, request.port)
+            host, outer = await self._reach(request.host, request.port)
         except OSError as error:
             await stream.end(refusal_of(error))
             return
         await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await self._join(stream, outer, host, request.port)
 
-    async def _reach(self, request: http_head.Request) -> socket.socket:
-        return await self.judge.reach(self._meant(request.host), request.port)
+    async def _reach(self, host: str | Address, port: int) -> tuple[str | Address, socket.socket]:
+        """What was meant, and a connection to it. Raises Refused and OSError."""
+        meant = self._meant(host)
+        return meant, await self.judge.reach(meant, port)
 
     async def _join(self, stream: Stream, outer: socket.socket, host: str | Address, port: int) -> None:
         look = None if isinstance(host, Address) else Agreement(host, port, self.judge.note)
