@@ -2,7 +2,8 @@
 
 Rows are ``(path, variable, reason)``. The kind is always *scratch*. Where the directory does not exist on the host there
 is nothing to lay a layer over, so the caller may set ``variable`` to a directory of the sandbox's own; "" means the tool
-has no such variable, or does well enough without.
+has no such variable, or does well enough without: bun, cabal, ccache turn to XDG_CACHE_HOME, bundler, IPython and Keras to
+a temporary directory. A variable is paid for at every exec, so there are only those that a tool stops without.
 
 Only directories whose lost writes cost time and nothing else are here: a virtual environment, an installed program or
 a managed interpreter that vanished at the end would be a riddle, so ``~/.local/share/uv``, ``~/.local/bin``, ``~/go/bin``
@@ -23,7 +24,7 @@ CACHES: Final[tuple[CacheRow, ...]] = (
     ("~/.npm", "npm_config_cache", "packages and logs of npm; npm stops if it can't write here"),
     ("~/.local/share/pnpm", "", "pnpm's store; pnpm copies where it can't link"),
     ("~/.yarn", "YARN_GLOBAL_FOLDER", "packages of yarn"),
-    ("~/.bun", "BUN_INSTALL_CACHE_DIR", "packages of bun"),
+    ("~/.bun", "", "packages of bun"),
     ("~/.deno", "", "older place of deno's packages"),
     ("~/.node-gyp", "", "older place of node's headers"),
     ("~/.cargo", "CARGO_HOME", "the whole directory, because cargo's locks lie beside registry and git; binaries it installs are dropped"),
@@ -38,23 +39,23 @@ CACHES: Final[tuple[CacheRow, ...]] = (
     ("~/.nuget", "NUGET_PACKAGES", "packages of .NET"),
     ("~/.local/share/NuGet", "", "NuGet's list of sources it reached"),
     ("~/.dotnet", "DOTNET_CLI_HOME", "first-run marks and locks; dotnet stops if it can't write them"),
-    ("~/.bundle", "BUNDLE_USER_HOME", "bundler's cache and plugins"),
+    ("~/.bundle", "", "bundler's cache and plugins"),
     ("~/.gem", "", "RubyGems' index and gems"),
     ("~/.local/share/gem", "", "RubyGems' index and gems"),
     ("~/.hex", "HEX_HOME", "packages of Elixir and Erlang"),
     ("~/.mix", "MIX_HOME", "archives of Elixir's build tool"),
     ("~/.pub-cache", "PUB_CACHE", "packages of Dart and Flutter"),
     ("~/.stack", "STACK_ROOT", "packages of Haskell"),
-    ("~/.cabal", "CABAL_DIR", "packages of Haskell"),
+    ("~/.cabal", "", "packages of Haskell"),
     ("~/.julia", "JULIA_DEPOT_PATH", "compiled packages; Julia compiles into it at every import"),
-    ("~/.conan", "CONAN_USER_HOME", "packages of C and C++"),
+    ("~/.conan", "", "packages of C and C++"),
     ("~/.conan2", "CONAN_HOME", "packages of C and C++"),
     ("~/.conda/pkgs", "CONDA_PKGS_DIRS", "downloaded packages; not the environments beside them"),
-    ("~/.ccache", "CCACHE_DIR", "older place of the compiler cache"),
+    ("~/.ccache", "", "older place of the compiler cache"),
     ("~/.cmake", "", "CMake's registry of built packages"),
-    ("~/.ipython", "IPYTHONDIR", "profiles and locks; IPython warns at every start if it can't write"),
+    ("~/.ipython", "", "profiles and locks; IPython warns at every start if it can't write"),
     ("~/.jupyter", "", "settings Jupyter touches at its start"),
     ("~/.local/share/jupyter", "JUPYTER_DATA_DIR", "connection files of running kernels; notebooks don't run without"),
     ("~/.config/matplotlib", "", "Matplotlib warns at every import if it can't write"),
-    ("~/.keras", "KERAS_HOME", "downloaded models and settings"),
+    ("~/.keras", "", "downloaded models and settings"),
 )
