@@ -174,6 +174,7 @@ FIELDS = {
     "Mediate": "roots rules pinned sockets why proxy",
     "Egress": "address dns port why",
     "Resolver": "path content why",
+    "Trust": "paths why",
     "Watch": "roots rules hidden secrets why",
 }
 

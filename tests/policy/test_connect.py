@@ -98,9 +98,10 @@ def test_a_name_may_be_looked_up_where_some_port_of_it_may_be_reached() -> None:
 
 
 def test_whether_anything_has_to_be_read() -> None:
-    assert not listed("example.org:443", "*.example.com", "10.0.0.0/8", deny=("example.net",)).inspects
+    assert not listed("example.org:443", "*.example.com", "10.0.0.0/8", deny=("example.net",)).inspected()
     for rule in ("GET example.org", "*.example.org/a", "POST 10.0.0.5"):
-        assert listed(rule).inspects and listed(deny=(rule,)).inspects
+        assert [str(each) for each in listed("example.com", rule).inspected()] == [rule]
+        assert [str(each) for each in listed(rule, deny=("example.com", rule)).inspected()] == [rule]
 
 
 NOT_PUBLIC = [

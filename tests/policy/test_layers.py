@@ -188,7 +188,8 @@ def test_later_settings_override_within_a_voice() -> None:
     ("text", "names"),
     [
         ('[network]\nreach = "listed"\nallow = ["pypi.org"]', ()),
-        ('[network]\nreach = "listed"\nallow = ["GET example.org/v1/**"]', ("network.allow",)),
+        ('[network]\nreach = "listed"\nallow = ["GET example.org/v1/**"]', ()),
+        ('[network]\nreach = "open"\ndeny = ["DELETE example.org"]', ("network.deny",)),
         ('[network]\ndeny = ["x.org"]\npublish = [80]\nsockets = ["/run/x"]', ("network.publish", "network.sockets", "network.deny")),
         ('[network]\nallow = []\nreach = "open"', ()),
         ('[git]\nmode = "guarded"', ("git.mode",)),

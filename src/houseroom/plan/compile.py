@@ -85,7 +85,7 @@ def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "", observe:
     marks = find_marks(placed, facts)
     network = placed.policy.setting("network.reach")
     closed_network = network is None or network.value != "open"
-    way_out = _way_out(network, rung)
+    way_out = _way_out(network, rung, facts.host)
     mounts = _mounts(placed, facts, marks) if rung != LANDLOCK else []
     steps = (
         *limits.group(placed.policy, facts.host),
@@ -99,13 +99,13 @@ def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "", observe:
     return Plan(rung, steps, cover(placed, facts, rung, steps))
 
 
-def _way_out(reach: Setting | None, rung: str) -> tuple[Step, ...]:
+def _way_out(reach: Setting | None, rung: str, host: Host) -> tuple[Step, ...]:
     """The steps of the egress proxy, where the network reaches listed hosts. Raises CannotEnforce where they can't be carried out."""
     if reach is None or reach.value != "listed":
         return ()
     if rung != NAMESPACES:
         raise CannotEnforce(("network.reach",), f"the egress proxy needs the rung {NAMESPACES} ({reach.origin})", "Run offline: --net none")
-    return egress.steps()
+    return egress.steps(host.authorities)
 
 
 def choose_rung(host: Host, wanted: str = "") -> str:

@@ -7,7 +7,11 @@ address in a preamble. The proxy alone knows which name an address stands for, a
 
 from __future__ import annotations
 
-from houseroom.plan.steps import Egress, Resolver
+from houseroom.plan.steps import Egress, Resolver, Trust
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.plan.steps import Step
 
 ADDRESS = "198.18.0.1"  # of the proxy itself; the names' addresses follow it
 DNS, PORT = 53, 4128
@@ -20,12 +24,17 @@ SILENT, ANSWERED = 0, 1
 LENGTHS = {4: 4, 6: 16}
 
 
-def steps() -> tuple[Egress, Resolver]:
-    """The two steps of a way out, in the order of the plan: the second one comes after all mounts."""
+def steps(authorities: tuple[str, ...] = ()) -> tuple[Step, ...]:
+    """The steps of a way out, in the order of the plan: all but the first come after all mounts.
+
+    ``authorities``: the host's files of certificate authorities, where the proxy looks into connections.
+    """
     content = f"nameserver {ADDRESS}\noptions timeout:5 attempts:2\n"
+    trust = Trust(authorities, "the egress proxy answers for hosts whose requests have rules, with an authority of this sandbox alone")
     return (
         Egress(ADDRESS, DNS, PORT, "listed hosts are reached through the egress proxy, which listens here and answers outside"),
         Resolver("/etc/resolv.conf", content, "host names are answered by the egress proxy alone"),
+        *((trust,) if authorities else ()),
     )
 
 

@@ -43,6 +43,7 @@ class Host(Record):
     cgroup_pids: str = ""  # the same for their number
     cgroup: str = "not asked"  # why one of the two can't be had
     cgroup_swap: str = ""  # why swap is not counted with the memory
+    authorities: tuple[str, ...] = ()  # files of certificate authorities; asked only where connections are looked into
     terminal: bool = False  # standard output or error is one; asked only where output is limited
 
 

@@ -22,7 +22,7 @@ _GROUPS: dict[type[plan.Step], str] = {
     **dict.fromkeys(
         (plan.Cgroup, plan.Namespaces, plan.Root, plan.Area, plan.Loopback, plan.Egress, plan.Devices, plan.Proc), _SURROUNDINGS
     ),
-    **dict.fromkeys((plan.Private, plan.Scratch, plan.Bind, plan.Mask, plan.Resolver), _FILES),
+    **dict.fromkeys((plan.Private, plan.Scratch, plan.Bind, plan.Mask, plan.Resolver, plan.Trust), _FILES),
     **dict.fromkeys((plan.Tally, plan.Mediate, plan.Watch, plan.Lock, plan.Landlock, plan.Seccomp), _LOCKS),
 }
 _SETS = {landlock.READ: "read", landlock.WRITE_IN_PLACE: "write in place", landlock.FULL: "full"}
@@ -66,7 +66,7 @@ def line_of(step: plan.Step) -> Line:
             return Line("root", base, "/", why)
         case plan.Area(size, why):
             return Line("area", _size(size), "private tmpfs", why)
-        case plan.Loopback() | plan.Egress() | plan.Resolver():
+        case plan.Loopback() | plan.Egress() | plan.Resolver() | plan.Trust():
             return _network(step)
         case plan.Devices(why):
             return Line("devices", "", "/dev", why)
@@ -86,7 +86,7 @@ def line_of(step: plan.Step) -> Line:
     raise TypeError(f"no words for {step!r}")
 
 
-def _network(step: plan.Loopback | plan.Egress | plan.Resolver) -> Line:
+def _network(step: plan.Loopback | plan.Egress | plan.Resolver | plan.Trust) -> Line:
     match step:
         case plan.Loopback(why):
             return Line("raise", "", "loopback", why)
@@ -95,6 +95,8 @@ def _network(step: plan.Loopback | plan.Egress | plan.Resolver) -> Line:
             return Line("listen", "", "egress proxy", why, ends)
         case plan.Resolver(path, _content, why):
             return Line("file", "own", spell(path), why)
+        case plan.Trust(paths, why):
+            return Line("file", "own", "certificate authorities", why, _items("over", map(spell, paths)))
 
 
 def _lock(step: plan.Tally | plan.Mediate | plan.Watch | plan.Lock | plan.Landlock | plan.Seccomp) -> Line:

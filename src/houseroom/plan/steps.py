@@ -141,6 +141,14 @@ class Resolver(Step):
     why: str
 
 
+class Trust(Step):
+    """The authorities that programs inside trust: one file over all these ``paths``. Its content is each sandbox's own, and comes with
+    the order to build: among them is the authority of the proxy that looks into connections."""
+
+    paths: tuple[str, ...]
+    why: str
+
+
 class Tally(Step):
     """init adds up what all processes hold, and how many they are. Over ``memory`` bytes it ends the largest, over so many
     ``processes`` all; 0: not limited by it.

@@ -201,11 +201,10 @@ class PlacedNetwork:
         self.policy, self.own = policy, own
         self.voices = [_Voice(stratum, first=not at) for at, stratum in enumerate(policy.strata)]
 
-    @property
-    def inspects(self) -> bool:
-        """Whether some rule is on requests, so that what is encrypted has to be read."""
+    def inspected(self) -> tuple[Destination, ...]:
+        """What the rules on requests name: nothing else is ever looked into."""
         lists = [rules for voice in self.voices for rules in (voice.allow, voice.deny)]
-        return any(named.inspects for rules in lists for named in rules.all())
+        return tuple(dict.fromkeys(named for rules in lists for named in rules.all() if named.inspects))
 
     @property
     def reach(self) -> str:

@@ -16,7 +16,6 @@ only what narrows stays (hide, protect, withhold, deny, limits, floor), so ``--p
 from __future__ import annotations
 
 from houseroom.errors import CannotEnforce, PolicyError
-from houseroom.policy import destinations
 from houseroom.policy.model import LAYERS, Policy, Rule, Setting, Stratum
 from houseroom.policy.record import Record
 
@@ -35,7 +34,6 @@ UNENFORCED = {
     "network.publish": "ports of the sandbox can't be published yet",
     "network.sockets": "sockets of the host can't be let through yet",
 }
-INSPECTED = "methods and paths can't be told apart without looking into TLS, which nothing does yet"
 DENIED_IN_OPEN = 'the host\'s own network knows no single hosts: say reach = "listed" with what may be reached'
 GIT_GUARDED = "the guard that runs git outside the sandbox does not exist yet"
 
@@ -138,9 +136,7 @@ def _unenforced(policy: Policy) -> list[tuple[str, Rule | Setting, str]]:
         found += [(key, setting, UNENFORCED[key]) for key, setting in stratum.settings.items() if key in UNENFORCED]
     reach, git = policy.setting("network.reach"), policy.setting("git.mode")
     for rule in (rule for stratum in policy.strata for rule in stratum.rules if rule.key in ("network.allow", "network.deny")):
-        if destinations.parse(rule.subject).inspects:
-            found.append((rule.key, rule, INSPECTED))
-        elif rule.key == "network.deny" and reach is not None and reach.value == "open":
+        if rule.key == "network.deny" and reach is not None and reach.value == "open":
             found.append((rule.key, rule, DENIED_IN_OPEN))
     if git is not None and git.value == "guarded" and git.origin.layer != "preset":
         found.append(("git.mode", git, GIT_GUARDED))

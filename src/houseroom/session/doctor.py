@@ -55,7 +55,18 @@ def checks(prepared: Prepared) -> tuple[Check, ...]:
     host, around = prepared.facts.host, look_around()
     counted = host.with_(**cgroup.ask(memory=_SOME_MEMORY, processes=_SOME_PROCESSES))
     found = groups(counted, around, wanted=host.cgroup != Host.cgroup)
-    return (*mechanisms(host, around), found, *_tried(prepared), *_not_set(prepared, counted))
+    return (*mechanisms(host, around), found, _inspecting(prepared), *_tried(prepared), *_not_set(prepared, counted))
+
+
+def _inspecting(prepared: Prepared) -> Check:
+    """Whether connections could be looked into, which only rules with a method or a path need."""
+    from houseroom.session import extra
+
+    try:
+        return Check("inspect", WORKS, f"rules with a method or a path: {extra.find(prepared.placed)}/cryptography")
+    except CannotEnforce as error:
+        wanted = prepared.inspection is not None
+        return Check("inspect", MISSING if wanted else UNUSED, f"{error.reason}", extra.INSTALL)
 
 
 def _not_set(prepared: Prepared, host: Host) -> tuple[Check, ...]:

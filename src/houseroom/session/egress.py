@@ -11,17 +11,20 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import _signal
+import _socket
 import marshal
 import os
 
 from houseroom.bundle import hold
-from houseroom.enforce.linux import landlock_sys, process_sys
+from houseroom.enforce.linux import landlock_sys, process_sys, wire
 from houseroom.enforce.linux.limits_sys import raise_open_files
+from houseroom.errors import SetupFailed
 from houseroom.plan import landlock
 from houseroom.session import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from houseroom.enforce.linux.launch import Cradle
@@ -46,24 +49,65 @@ def rules_of(policy: Policy) -> bytes:
     return marshal.dumps(request.plain_policy(policy.with_(strata=strata, floor=())))
 
 
-def start(cradle: Cradle, rules: bytes) -> int:
-    """The proxy of a sandbox that stands. Returns the descriptor at which it tells what it refused, for ``refusals``."""
+def bear(rules: bytes, library: str) -> tuple[int, bytes]:
+    """A proxy that looks into connections. It is born before its sandbox, which is to trust the authority that it makes.
+
+    ``library``: where the extra lies, as ``extra.find`` says. Returns the way to it, for ``start``, and the authority's certificate in
+    PEM. It ends where that way is closed instead. Raises SetupFailed.
+    """
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    line, inner = ours.detach(), theirs.detach()
+    try:
+        _fork(lambda: _become_inspector(rules, library, inner))
+        os.close(inner)
+        inner = -1
+        said = wire.receive(line)
+        if said is None or said[0] != "certificate":
+            words = said[1] if said else "it died without a word"
+            raise SetupFailed("look into", "encrypted connections", 0, words, "Reinstall the extra: pip install 'houseroom[inspect]'")
+    except BaseException:
+        os.close(line)
+        if inner >= 0:
+            os.close(inner)
+        raise
+    return line, said[1]
+
+
+def start(cradle: Cradle, rules: bytes, line: int = -1) -> int:
+    """The proxy of a sandbox that stands. Returns the descriptor at which it tells what it refused, for ``refusals``.
+
+    ``line``: the way to one that was born already, which stays the caller's to close.
+    """
     listeners = tuple(cradle.descriptor() for _ in range(3))
     hear, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     ends = (process_sys.pidfd_open(os.getpid()), process_sys.pidfd_open(cradle.init))
     try:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _become_proxy(rules, listeners, ends, tell)
-            finally:
-                os._exit(1)
-        process_sys.move_away(pid)
-        process_sys.reap(pid)
+        if line >= 0:
+            for fd in (*listeners, *ends, tell):
+                wire.send_descriptor(line, fd)
+        else:
+            _fork(lambda: _become_proxy(rules, listeners, ends, tell))
+    except OSError as error:
+        os.close(hear)
+        raise SetupFailed("start", "the egress proxy", error.errno or 0, error.strerror or str(error)) from error
     finally:
         for fd in (*listeners, *ends, tell):
             os.close(fd)
     return hear
+
+
+def _fork(become: Callable[[], NoReturn]) -> None:
+    """A process that is nobody's child. Raises OSError."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.fork():
+                os._exit(0)
+            become()
+        finally:
+            os._exit(1)
+    process_sys.move_away(pid)
+    process_sys.reap(pid)
 
 
 def refusals(told: int) -> tuple[Denial, ...]:
@@ -85,19 +129,50 @@ def refusals(told: int) -> tuple[Denial, ...]:
 
 
 def _become_proxy(rules: bytes, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> NoReturn:
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    os.chdir("/")
-    _own_signals()
-    raise_open_files()  # two for each connection, and more for those that carry much
-    process_sys.empty_streams()
-    process_sys.close_except(3, *listeners, *ends, tell, *hold(()))
+    _settle(*listeners, *ends, tell)
     from houseroom.session.proxy.server import serve  # while root may still read what is only others'
 
     _drop_rights()
     serve(request.policy_of(marshal.loads(rules)), listeners, ends, tell)
     os._exit(0)
+
+
+def _become_inspector(rules: bytes, library: str, line: int) -> NoReturn:
+    """The same, with an authority of its own. Its sandbox is heard of later, or never."""
+    _settle(line)
+    policy = request.policy_of(marshal.loads(rules))
+    try:
+        from houseroom.session import extra
+
+        extra.let_in(library)
+        from houseroom.policy.connect import PlacedNetwork
+        from houseroom.session.proxy.authority import Authority, outward
+        from houseroom.session.proxy.inspecting import Inspector
+        from houseroom.session.proxy.server import serve
+
+        authority = Authority(PlacedNetwork(policy).inspected())
+        inspector = Inspector(authority, outward())
+        _drop_rights()
+    except (ImportError, OSError, ValueError) as error:
+        wire.send(line, ("failed", str(error)))
+        os._exit(1)
+    wire.send(line, ("certificate", authority.certificate))
+    given = [wire.receive_descriptor(line) for _ in range(6)]
+    if min(given) < 0:
+        os._exit(0)  # it came to no sandbox
+    os.close(line)
+    serve(policy, (given[0], given[1], given[2]), (given[3], given[4]), given[5], inspector)
+    os._exit(0)
+
+
+def _settle(*kept: int) -> None:
+    """A process of its own, which holds nothing of its parent's but these descriptors."""
+    os.setsid()
+    os.chdir("/")
+    _own_signals()
+    raise_open_files()  # two for each connection, and more for those that carry much
+    process_sys.empty_streams()
+    process_sys.close_except(3, *kept, *hold(()))
 
 
 def _drop_rights() -> None:

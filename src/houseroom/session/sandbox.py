@@ -10,7 +10,7 @@ import os
 
 from houseroom.enforce.linux import wire
 from houseroom.enforce.linux.launch import Cradle, Ended
-from houseroom.errors import PolicyError, SetupFailed
+from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
 from houseroom.plan.facts import Facts
 from houseroom.policy.model import Places
 from houseroom.policy.record import Record
@@ -70,6 +70,14 @@ class Command(Record):
     terminal: tuple[int, int, tuple[int, ...]] | None = None
 
 
+class Inspection(Record):
+    """That connections are looked into: where the extra lies, the host's files of authorities, and what they and the caller trust."""
+
+    library: str
+    files: tuple[str, ...]
+    trusted: bytes
+
+
 class Outcome(Record):
     """How it ended. ``kind``: exited | signalled | timed-out | limit | not-started; ``code``: exit status, signal or errno.
 
@@ -99,8 +107,18 @@ class Outcome(Record):
 class Prepared:
     """A policy made concrete on this host, with its init already waiting. Close it, or use it as a context manager."""
 
-    def __init__(self, policy: Policy, placed: PlacedPolicy, questions: Questions, facts: Facts, plan: Plan, cradle: Cradle):
+    def __init__(
+        self,
+        policy: Policy,
+        placed: PlacedPolicy,
+        questions: Questions,
+        facts: Facts,
+        plan: Plan,
+        cradle: Cradle,
+        inspection: Inspection | None = None,
+    ):
         self.policy, self.placed, self.questions, self.facts, self.plan, self.cradle = policy, placed, questions, facts, plan, cradle
+        self.inspection, self.inspector = inspection, -1  # the way to the proxy that looks into connections, which is born first
         self.limits, self.ceilings = _limits(policy), limits_of(policy)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
@@ -111,6 +129,10 @@ class Prepared:
     def choose(self, environ: Mapping[bytes, bytes]) -> environment.Choice:
         """Make the command's environment of the caller's."""
         self.choice = environment.choose(self.placed, map(os.fsdecode, environ))
+        if self.inspection:
+            from houseroom.session import certificates
+
+            self.choice = self.choice.with_(fixed=(*self.choice.fixed, *certificates.variables(self.inspection.files[0])))
         self.environment, self.withheld = environment.build(self.choice, environ)
         return self.choice
 
@@ -118,7 +140,11 @@ class Prepared:
         """Give the command to the init that fits the plan."""
         self.cradle = _fitting(self)
         self.relay = _relay(self.ceilings, command)
-        self.cradle.start(self.plan, _order(command, self.environment, self.relay))
+        order = _order(command, self.environment, self.relay)
+        if self.inspection:
+            self.inspector, own = _egress().bear(self.egress, self.inspection.library)
+            order["authorities"] = self.inspection.trusted + own
+        self.cradle.start(self.plan, order)
         return self.cradle
 
     def close(self) -> None:
@@ -142,6 +168,8 @@ class Again:
         self.ceilings = Limits(memory.ceilings)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
+
+    inspector = -1  # connections are not looked into: their authority is a new one each time
 
     def start(self, _command: Command | None) -> Cradle:
         """It has its order."""
@@ -191,7 +219,7 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
         cradle.end()
         raise
     prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, observe=wish.observe, environ=environ, cradle=cradle)
-    if _on_top(prepared):
+    if _on_top(prepared) and not prepared.inspection:
         packed, asked = wire.pack(prepared.plan.steps, prepared.facts.host.machine), remembered.asked(prepared.questions, prepared.facts)
         kept = remembered.Memory(prepared.limits, prepared.choose(environ), packed, asked, prepared.ceilings.given, prepared.egress)
         remembered.remember(places, key, kept)
@@ -266,10 +294,11 @@ def prepare(
     try:
         refuse_unenforced(policy, frozenset(accept))
         placed, questions, tree = place(policy, places)
-        facts = Facts(on_host(cradle.host(backend), limits_of(policy), terminals=terminals), tree)
+        host, inspection = on_host(cradle.host(backend), limits_of(policy), terminals=terminals), _inspection(policy, placed, environ)
+        facts = Facts(host.with_(authorities=inspection.files) if inspection else host, tree)
         plan = compile_plan(placed, facts, rung=backend, observe=observe)
         plan = plan.with_(coverage=require(plan.coverage, policy.floor, accept, why_not_higher(facts.host, plan.rung)))
-        prepared = Prepared(policy, placed, questions, facts, plan, cradle)
+        prepared = Prepared(policy, placed, questions, facts, plan, cradle, inspection)
         prepared.choose(environ)
         prepared.accepted = accept
         return prepared
@@ -289,7 +318,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
         cradle.go()
         cradle.ready()
         if start.egress:
-            told = _egress().start(cradle, start.egress)
+            told = _egress().start(cradle, start.egress, start.inspector)
         if attend is None:
             cradle.forward_signals()  # until here they end us, and with us what has begun
         limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
@@ -308,11 +337,37 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
         return _outcome(Ended("killed", 0), command, start, failure)
     finally:
         start.cradle.end()
+        _let_go(start)
         if told >= 0:
             os.close(told)
         if start.relay:
             start.relay.close()
     return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused)
+
+
+def _inspection(policy: Policy, placed: PlacedPolicy, environ: Mapping[bytes, bytes]) -> Inspection | None:
+    """What looking into connections needs, where a rule is on requests. Raises CannotEnforce where it is not there."""
+    reach = policy.setting("network.reach")
+    if reach is None or reach.value != "listed":
+        return None
+    from houseroom.policy.connect import PlacedNetwork
+
+    if not PlacedNetwork(policy).inspected():
+        return None
+    from houseroom.session import certificates, extra
+
+    library, found = extra.find(placed), certificates.files()
+    if not found:
+        hint = "Install the certificate authorities of your system, often the package ca-certificates."
+        raise CannotEnforce(("network.allow",), "connections can't be looked into: this host has no file of authorities to trust", hint)
+    return Inspection(library, found, certificates.trusted(found, environ))
+
+
+def _let_go(start: Prepared | Again) -> None:
+    """The proxy that was born first has its sandbox by now, or ends."""
+    if start.inspector >= 0:
+        os.close(start.inspector)
+        start.inspector = -1
 
 
 def _egress() -> ModuleType:
@@ -331,11 +386,13 @@ def begin(start: Prepared | Again) -> Starters:
         cradle = start.start(None)
         cradle.go()
         cradle.ready()
-        told = _egress().start(cradle, start.egress) if start.egress else -1
+        told = _egress().start(cradle, start.egress, start.inspector) if start.egress else -1
         first = cradle.descriptor()
     except BaseException:
         start.cradle.end()
         raise
+    finally:
+        _let_go(start)
     from houseroom.enforce.linux.starters import Starters
 
     start.environment = cradle.moved(start.environment)

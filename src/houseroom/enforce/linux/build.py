@@ -34,8 +34,8 @@ _DEVICE_LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"fd/0", b"stdout": b"fd/1",
 class Build:
     """The state between mount steps: opened sources, the private tmpfs, what is sealed at the end."""
 
-    def __init__(self, steps: Sequence[plan.Step]):
-        self.steps = steps
+    def __init__(self, steps: Sequence[plan.Step], authorities: bytes = b""):
+        self.steps, self.authorities = steps, authorities
         self.sources: dict[str, int] = {}
         self.area = ""
         self.count = 0
@@ -52,6 +52,7 @@ class Build:
             plan.Loopback: ("bring up", loopback),
             plan.Egress: ("listen for", self._egress),
             plan.Resolver: ("put a file over", self._resolver),
+            plan.Trust: ("put the authorities over", self._trust),
             plan.Devices: ("build", self._devices),
             plan.Proc: ("mount", self._proc),
             plan.Private: ("make private", self._private),
@@ -152,13 +153,21 @@ class Build:
 
     def _resolver(self, step: plan.Resolver) -> None:
         """Over the file itself: its name may be a link into a directory that is empty here."""
+        self._lay(step.content.encode(), os.path.realpath(step.path))
+
+    def _trust(self, step: plan.Trust) -> None:
+        self._lay(self.authorities, *step.paths)
+
+    def _lay(self, content: bytes, *paths: str) -> None:
+        """A file of our own over these, read-only."""
         self.count += 1
         path = f"{self.area}/{self.count}"
-        with open(path, "x", encoding="ascii") as file:
-            file.write(step.content)
-        tree = mount.open_tree(os.fsencode(path), recursive=False)
-        mount.mount_setattr(tree, on=_PLAIN | mount.NOEXEC | mount.RDONLY)
-        self._attach(tree, os.path.realpath(step.path), directory=False)
+        with open(path, "xb") as file:
+            file.write(content)
+        for each in paths:
+            tree = mount.open_tree(os.fsencode(path), recursive=False)
+            mount.mount_setattr(tree, on=_PLAIN | mount.NOEXEC | mount.RDONLY)
+            self._attach(tree, each, directory=False)
 
     def _private(self, step: plan.Private) -> None:
         self._attach(self._fresh(step.mode), step.path)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         domain: NotRequired[bytes]
         terminal: NotRequired[tuple[int, int, tuple[int, ...]]]
         streams: NotRequired[dict[int, int]]  # what the command is to have instead of ours, by its numbers; they follow the order
+        authorities: NotRequired[bytes]  # certificates, for plan.Trust
         group: NotRequired[list[tuple[int, int]]]  # memory and processes of the control group that init is in by then
 
 

@@ -82,7 +82,7 @@ class Init:
     def __init__(self, control: int, umask: int, ignored: tuple[int, ...], order: Order):
         self.control, self.umask, self.ignored, self.order = control, umask, ignored, order
         self.steps = wire.unpack_steps(order["steps"])
-        self.build = Build(self.steps)
+        self.build = Build(self.steps, order.get("authorities", b""))
         self.child = -1  # the command's process, or the first starter
         self.listener = -1  # of the calls that are mediated
         self.mediator: Mediator | None = None  # from the first of them on

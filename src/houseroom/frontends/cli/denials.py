@@ -113,7 +113,7 @@ def allow(denial: Denial, where: Places, begin: str = _RUN) -> str:
     option, value = denial.grant
     from houseroom.frontends.cli.explain import shell_word
 
-    word = shell_word(value, where) if value[:1] == "/" else value
+    word = shell_word(value, where) if value[:1] == "/" or " " in value else value
     if denial.rule.startswith(_PURPOSE):
         return f"houseroom explain {denial.access} {word}"
     return f"{begin} {option} {word}"

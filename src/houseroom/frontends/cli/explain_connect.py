@@ -1,10 +1,12 @@
-"""``houseroom explain connect HOST:PORT``: may it be reached, by which rule, and what would allow it."""
+"""``houseroom explain connect HOST:PORT`` or a request: may it be reached, by which rule, and what would allow it."""
 
 from __future__ import annotations
 
 import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+from shlex import join
 
 from houseroom.frontends.cli import paper, request
 from houseroom.frontends.cli.options import UsageError
@@ -25,14 +27,25 @@ def explain_connect(given: Given, word: str) -> int:
     """Print the explanation. Returns 0 where it may be reached, else 1. Nobody is asked for the name."""
     from houseroom.session.proxy.own import own_addresses
 
-    host, port = _destination(word)
+    act = _act(word)
     where = request.places(given)
-    decision = decide(PlacedNetwork(request.policy(given, where), own_addresses()), Connect(host, port))
+    decision = decide(PlacedNetwork(request.policy(given, where), own_addresses()), act)
     if given.flag("json"):
         paper.put_json(as_document(decision))
     else:
         paper.put(as_text(decision, Paper.of_stdout()))
     return 0 if isinstance(decision, Reachable) else 1
+
+
+def _act(word: str) -> Connect:
+    """``[METHOD ]HOST[:PORT][/PATH]``; a path alone is asked for with GET."""
+    method, blank, rest = word.partition(" ")
+    method, rest = (method, rest) if blank else ("", word)
+    where, slash, path = rest.partition("/")
+    host, port = _destination(where)
+    if not method and not slash:
+        return Connect(host, port)
+    return Connect(host, port, method or "GET", f"/{path.partition('?')[0]}")
 
 
 def _destination(word: str) -> tuple[str | Address, int]:
@@ -54,6 +67,7 @@ def as_document(decision: Reached) -> dict[str, object]:
     return {
         "act": "connect",
         "subject": str(decision.act),
+        "inspects": isinstance(decision, Reachable) and decision.inspects,
         "decision": "allow" if isinstance(decision, Reachable) else "deny",
         "sentence": decision.why.sentence,
         "rule": None if rule is None else {"key": rule.key, "subject": rule.subject, "reason": rule.reason, "origin": str(rule.origin)},
@@ -69,12 +83,15 @@ def as_text(decision: Reached, sheet: Paper) -> str:
     rows = [(Text("rule", DIM), Text(f"{rule} ({rule.origin}, layer {rule.origin.layer})" if rule else "none"))]
     if rule and rule.reason:
         rows.append((Text("reason", DIM), Text(rule.reason)))
+    if isinstance(decision, Reachable) and decision.inspects and not decision.act.method:
+        note = "what is asked there is looked into, inside TLS too, and decided request by request"
+        rows.append((Text("note", DIM), Text(note)))
     if allowed and isinstance(decision.act.host, str):
         note = "where the name leads is judged when it is connected to: public addresses, or such as a rule names"
         rows.append((Text("note", DIM), Text(note)))
     table = sheet.table(rows, (Column(wrap=False), Column()), indent=7)
     lines = [sheet.ink(word, style) + head[5:], sheet.prose(decision.why.sentence, 7), table]
     if decision.why.grant:
-        command = sheet.set(f"{' '.join(decision.why.grant)} -- COMMAND")
+        command = sheet.set(f"{join(decision.why.grant)} -- COMMAND")
         lines += ["", sheet.prose(Text("To allow it for one run:", BOLD), 7), f"{'':9}{command}"]
     return "\n".join(lines)

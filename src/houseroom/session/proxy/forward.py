@@ -91,7 +91,7 @@ async def forward(
 
 async def _send(client: Stream, server: Stream, request: http_head.Request) -> None:
     await server.send(http_head.forwarded(request))
-    await _pass(client, server, request.body)
+    await pass_body(client, server, request.body)
 
 
 async def _answer(client: Stream, server: Stream, request: http_head.Request, sending: asyncio.Future[None]) -> bool:
@@ -109,11 +109,11 @@ async def _answer(client: Stream, server: Stream, request: http_head.Request, se
             return False
         if response.status >= 200:
             break
-    await _pass(server, client, response.body)
+    await pass_body(server, client, response.body)
     return keep and sending.done() and sending.exception() is None
 
 
-async def _pass(source: Stream, sink: Stream, body: http_head.Body) -> None:
+async def pass_body(source: Stream, sink: Stream, body: http_head.Body) -> None:
     """A body, up to its end and no further."""
     match body.kind:
         case http_head.LENGTH:
@@ -138,22 +138,33 @@ async def _pass(source: Stream, sink: Stream, body: http_head.Body) -> None:
                 await sink.send(part)
 
 
-def refusal(status: int, words: str, grant: str = "") -> bytes:
-    """A response of the proxy's own: why, and what would let it through, for a person and for a program."""
+def refusal(status: int, words: str, grant: str = "", *, keep: bool = False, head: bool = False) -> bytes:
+    """A response of the proxy's own: why, and what would let it through, for a person and for a program.
+
+    ``keep``: the connection goes on. ``head``: it answers a HEAD, so that what follows its fields would be the next response.
+    """
     plain = words.encode("ascii", "replace").decode()
     body = f"houseroom: {words}\n" + (f"To allow it: {grant}\n" if grant else "")
-    fields = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Refused')}", "Content-Type: text/plain; charset=utf-8", "Connection: close"]
+    fields = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Refused')}", "Content-Type: text/plain; charset=utf-8"]
+    fields += [] if keep else ["Connection: close"]
     fields += [f"X-Houseroom-Reason: {''.join(char if char.isprintable() else ' ' for char in plain)}"]
     data = body.encode()
-    return "\r\n".join((*fields, f"Content-Length: {len(data)}", "", "")).encode() + data
+    return "\r\n".join((*fields, f"Content-Length: {len(data)}", "", "")).encode() + (b"" if head else data)
 
 
-def refusal_of(error: OSError) -> bytes:
+def refusal_of(error: OSError, *, keep: bool = False, head: bool = False) -> bytes:
     """The response to a request that can't be carried out."""
     if isinstance(error, Refused):
-        return refusal(403, str(error.decision.why.sentence), " ".join(error.decision.why.grant))
-    return refusal(504 if error.errno == ETIMEDOUT else 502, error.strerror or str(error))
+        return refusal(403, str(error.decision.why.sentence), _typed(error.decision.why.grant), keep=keep, head=head)
+    return refusal(504 if error.errno == ETIMEDOUT else 502, error.strerror or str(error), keep=keep, head=head)
 
 
-_REASONS = {400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 414: "URI Too Long", 431: "Header Fields Too Large",
-            501: "Not Implemented", 502: "Bad Gateway", 504: "Gateway Timeout"}  # fmt: skip
+def _typed(words: tuple[str, ...]) -> str:
+    """As a person types it in a shell: a rule on requests has a space in it, and perhaps a star."""
+    return " ".join(word if _PLAIN.issuperset(word) else f"'{word}'" for word in words)
+
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:/@%+=,")
+_REASONS = {400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 414: "URI Too Long", 421: "Misdirected Request",
+            431: "Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 504: "Gateway Timeout",
+            505: "HTTP Version Not Supported"}  # fmt: skip

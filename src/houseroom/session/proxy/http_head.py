@@ -40,6 +40,12 @@ _OF_ONE_HOP = frozenset(
 _NEVER_OF_ONE_HOP = frozenset((b"host", b"content-length", b"transfer-encoding", b"trailer"))
 
 
+# What a request may say besides its first line that makes some servers take it for another one: it would be judged for what it is not.
+_SPEAKS_OTHERWISE = frozenset(
+    (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url")
+)  # fmt: skip
+
+
 class HttpError(ValueError):
     """What is not forwarded. ``status``: what a client is told."""
 
@@ -121,6 +127,8 @@ def _read_request(data: bytes, *, proxied: bool, port: int) -> Request | None:
     else:
         if target[:1] != "/" and not (target == "*" and method == "OPTIONS"):
             raise HttpError("a target that is not a path")
+        if "#" in target:
+            raise HttpError("a target with a part of a page in it")  # which a server may leave out of the path
         if named is None:
             raise HttpError("a request without a Host field")
         (host, port), path = _authority(named, port), target
@@ -130,6 +138,13 @@ def _read_request(data: bytes, *, proxied: bool, port: int) -> Request | None:
     keep = version == 1 and b"close" not in connection
     upgrade = version == 1 and b"upgrade" in connection and [value.lower() for value in _all(fields, b"upgrade")] == [b"websocket"]
     return Request(method, host, port, path, version, fields, body, keep, upgrade and method == "GET" and body == Body(), _size(lines))
+
+
+def check_fields(request: Request) -> None:
+    """Raises HttpError for a request that some servers would take for another one than its first line says."""
+    for name, _ in request.fields:
+        if name in _SPEAKS_OTHERWISE:
+            raise HttpError(f"a request with {name.decode()}, which makes servers take it for another one", 403)
 
 
 def read_response(data: bytes, method: str) -> Response | None:
@@ -155,10 +170,13 @@ def read_response(data: bytes, method: str) -> Response | None:
     return Response(status, reason[1:], minor, fields, body, keep, _size(lines))
 
 
-def forwarded(request: Request) -> bytes:
-    """A request's head as a server gets it: a path, one Host field of ours, nothing that was about the way to the proxy."""
+def forwarded(request: Request, *, port: int = 80) -> bytes:
+    """A request's head as a server gets it: a path, one Host field of ours, nothing that was about the way to the proxy.
+
+    ``port``: the scheme's own, which is not written.
+    """
     host = f"[{request.host}]" if isinstance(request.host, Address) and request.host.family == 6 else str(request.host)
-    where = host if request.port == 80 else f"{host}:{request.port}"
+    where = host if request.port == port else f"{host}:{request.port}"
     kept = [(name, value) for name, value in _passed_on(request.fields) if name != b"host"]
     if request.upgrade:
         kept += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from errno import EACCES
 
 from houseroom.policy.connect import ANY_PORT, Connect, PlacedNetwork, Reachable, Unreachable, decide, decide_resolved
-from houseroom.policy.hosts import Address
+from houseroom.policy.hosts import Address, Network
 from houseroom.session.proxy import outside
 from houseroom.session.proxy.own import own_addresses
 
@@ -35,24 +35,36 @@ class Judge:
     def __init__(self, policy: Policy, tell: int):
         self.placed, self.tell = PlacedNetwork(policy, own_addresses()), tell
         self.told: set[str] = set()
+        self.by_address = any(isinstance(each.host, Network) for each in self.placed.inspected())
+        self.behind: set[tuple[str | Address, int]] = set()  # whose addresses have rules on requests
 
-    def check(self, host: str | Address, port: int) -> Connect:
+    def inspects(self, host: str | Address, port: int) -> bool:
+        """Whether what is asked in a connection that was reached decides, so that it has to be read."""
+        decision = decide(self.placed, Connect(host, port))
+        return (isinstance(decision, Reachable) and decision.inspects) or (host, port) in self.behind
+
+    def check(self, host: str | Address, port: int, method: str = "", path: str = "") -> Connect:
         """Whether it may be reached at all, before anybody is asked for the name. Raises Refused."""
-        act = Connect(host, port)
+        act = Connect(host, port, method, path)
         decision = decide(self.placed, act)
         if isinstance(decision, Unreachable):
             self._refuse(decision)
         return act
 
-    async def reach(self, host: str | Address, port: int) -> socket.socket:
-        """A connection to it, at an address that was judged. Raises Refused and OSError."""
-        act = self.check(host, port)
+    async def reach(self, host: str | Address, port: int, method: str = "", path: str = "") -> socket.socket:
+        """A connection to it, at an address that was judged. Raises Refused and OSError.
+
+        ``method`` and ``path``: of the one request it is for; without them it is a connection, and ``inspects`` says what to do with it.
+        """
+        act = self.check(host, port, method, path)
         found = (host,) if isinstance(host, Address) else await outside.addresses(host)
         decisions = [(address, decide_resolved(self.placed, act, address)) for address in found]
         fit = [address.reached for address, decision in decisions if isinstance(decision, Reachable)]
         refused = next((decision for _, decision in decisions if isinstance(decision, Unreachable)), None)
         if not fit and refused is not None:
             self._refuse(refused)
+        if any(isinstance(decision, Reachable) and decision.inspects for _, decision in decisions):
+            self.behind.add((host, port))
         return await outside.connect(fit, port)
 
     def answers(self, name: str) -> bool:

@@ -16,6 +16,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
+from functools import partial
 from typing import Any
 
 from houseroom.plan import egress
@@ -26,6 +27,10 @@ from houseroom.session.proxy.agreement import Agreement
 from houseroom.session.proxy.forward import Stream, forward, refusal, refusal_of
 from houseroom.session.proxy.judgement import Judge
 from houseroom.session.proxy.names import Names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.session.proxy.inspecting import Inspector
 
 _FIRST_WITHIN = 60.0  # seconds until a connection has said what it wants
 _MOST = 1024  # connections at one time; more wait to be accepted
@@ -41,10 +46,13 @@ _SOCKS_CODES = {
 }
 
 
-def serve(policy: Policy, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> None:
-    """Serve until one of ``ends``, descriptors of processes, is ready. ``listeners``: names by UDP and TCP, everything else."""
+def serve(policy: Policy, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int, inspector: Inspector | None = None) -> None:
+    """Serve until one of ``ends``, descriptors of processes, is ready. ``listeners``: names by UDP and TCP, everything else.
+
+    ``inspector``: who looks into connections, where a rule is on requests.
+    """
     gc.enable()
-    asyncio.run(_live(Server(Judge(policy, tell)), listeners, ends))
+    asyncio.run(_live(Server(Judge(policy, tell), inspector), listeners, ends))
 
 
 async def _live(server: Server, listeners: tuple[int, ...], ends: tuple[int, ...]) -> None:
@@ -69,8 +77,8 @@ async def _live(server: Server, listeners: tuple[int, ...], ends: tuple[int, ...
 class Server:
     """One sandbox's way out."""
 
-    def __init__(self, judge: Judge):
-        self.judge, self.names = judge, Names()
+    def __init__(self, judge: Judge, inspector: Inspector | None = None):
+        self.judge, self.names, self.inspector = judge, Names(), inspector
         self.running: set[asyncio.Task[None]] = set()
         self.room = asyncio.Semaphore(_MOST)
         self.asking = 0  # questions that wait for the host's resolver
@@ -233,6 +241,7 @@ class Server:
                 while (request := http_head.read_proxied(stream.data)) is None:
                     if not await stream.fill(_FIRST_WITHIN):
                         return
+                request = self._fit(request)
             except http_head.HttpError as error:
                 await stream.end(refusal(error.status, error.words))
                 return
@@ -240,7 +249,7 @@ class Server:
                 stream.data = stream.data[request.size :]
                 await self._connect(stream, request)
                 return
-            if not await forward(stream, request, self._reach):
+            if not await forward(stream, request, partial(self._reach_for, request)):
                 return
 
     async def _connect(self, stream: Stream, request: http_head.Request) -> None:
@@ -257,7 +266,22 @@ class Server:
         meant = self._meant(host)
         return meant, await self.judge.reach(meant, port)
 
+    async def _reach_for(self, request: http_head.Request, host: str | Address, port: int) -> tuple[str | Address, socket.socket]:
+        """The same for one request, which may decide."""
+        meant = self._meant(host)
+        return meant, await self.judge.reach(meant, port, request.method, request.path)
+
+    def _fit(self, request: http_head.Request) -> http_head.Request:
+        """A request for an ``http://`` address as it can be judged. Raises http_head.HttpError."""
+        if request.method == "CONNECT" or not (self.judge.by_address or self.judge.inspects(request.host, request.port)):
+            return request
+        http_head.check_fields(request)
+        return request.with_(upgrade=False)  # behind one nothing is judged any more, and programs CONNECT for those
+
     async def _join(self, stream: Stream, outer: socket.socket, host: str | Address, port: int) -> None:
+        if self.judge.inspects(host, port):
+            await self._inspect(stream, outer, host, port)
+            return
         look = None if isinstance(host, Address) else Agreement(host, port, self.judge.note)
         try:
             await tunnel.join(stream.sock, outer, stream.data, look)
@@ -266,6 +290,12 @@ class Server:
             raise
         finally:
             outer.close()
+
+    async def _inspect(self, stream: Stream, outer: socket.socket, host: str | Address, port: int) -> None:
+        if self.inspector is None:  # whoever started us did not know of such a rule: nothing passes unjudged
+            outer.close()
+            raise tunnel.Broken("nobody can look into it")
+        await self.inspector.serve(stream, outer, host, port, self.judge)
 
 
 def _errno(error: OSError) -> int:
