@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ class World:
         self.bench = bench
         self.names: dict[str, list[list[str]]] = {GOOD: [["127.0.0.1"]]}
         self.public = ["127.0.0.1"]
+        self.site = ""
         self.reached: dict[int, int] = {}
         self.heads: list[bytes] = []
         self.heard: list[bytes] = []
@@ -36,8 +38,9 @@ class World:
 
     # -- servers --
 
-    def serve(self, talk: Talk, host: str = "127.0.0.1", port: int = 0) -> int:
-        """A server on the host's loopback that holds each conversation in a thread of its own. Returns its port."""
+    def serve(self, talk: Talk, host: str = "127.0.0.1", port: int = 0, context: ssl.SSLContext | None = None) -> int:
+        """A server on the host's loopback that holds each conversation in a thread of its own, inside TLS where a context is given.
+        Returns its port."""
         listener = socket.create_server((host, port), backlog=512)
         number = int(listener.getsockname()[1])
         self.reached.setdefault(number, 0)
@@ -46,7 +49,11 @@ class World:
         def converse(connection: socket.socket) -> None:
             with connection:
                 try:
-                    talk(connection)
+                    if context is None:
+                        talk(connection)
+                    else:
+                        with context.wrap_socket(connection, server_side=True) as inside:
+                            talk(inside)
                 except OSError:
                     return  # the client has gone
 
@@ -62,7 +69,7 @@ class World:
         threading.Thread(target=accept, daemon=True).start()
         return number
 
-    def web(self, body: str = "welcome", host: str = "127.0.0.1", port: int = 0) -> int:
+    def web(self, body: str = "welcome", host: str = "127.0.0.1", port: int = 0, context: ssl.SSLContext | None = None) -> int:
         """A web server that answers each request of a connection with ``body``, and keeps what it was asked."""
 
         def talk(connection: socket.socket) -> None:
@@ -83,9 +90,9 @@ class World:
                 if close:
                     return
 
-        return self.serve(talk, host, port)
+        return self.serve(talk, host, port, context)
 
-    def files(self, directory: Path, special: Mapping[str, bytes] | None = None) -> int:
+    def files(self, directory: Path, special: Mapping[str, bytes] | None = None, context: ssl.SSLContext | None = None) -> int:
         """A web server of the files in a directory."""
         world = self
 
@@ -108,6 +115,8 @@ class World:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(directory)))
         server.daemon_threads = True
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         self._web.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return int(server.server_address[1])
@@ -131,7 +140,7 @@ class World:
     @property
     def table(self) -> str:
         """What in_a_world.py is told; it names a file of this identity, so that it is found in no other process's arguments."""
-        return json.dumps({"names": self.names, "public": self.public, "asked": str(self._asked)})
+        return json.dumps({"names": self.names, "public": self.public, "site": self.site, "asked": str(self._asked)})
 
     def argv(self, *arguments: str) -> list[str]:
         """argv of ``houseroom ARGUMENTS…`` in this world."""

@@ -46,7 +46,8 @@ def find(placed: PlacedPolicy | None = None) -> str:
     if unsafe:
         hint = "Install houseroom outside of the workspace (pipx), or add --protect for that directory."
         raise CannotEnforce(where, f"the library that looks into TLS would be imported from {unsafe}", hint)
-    raise CannotEnforce(where, "a rule with a method or a path needs the extra that looks into TLS", f"Install it: {INSTALL}")
+    hint = f"Install it: {INSTALL}. Your system's own python3-cryptography does too, where houseroom runs on its python3."
+    raise CannotEnforce(where, "a rule with a method or a path needs the extra that looks into TLS", hint)
 
 
 def _directories() -> Iterator[str]:
@@ -86,7 +87,7 @@ def _unsafe(placed: PlacedPolicy, directory: str) -> str:
 
 def let_in(directory: str) -> None:
     """From now on the library is imported from there, and nothing else is."""
-    sys.meta_path.insert(0, _Door(directory))  # type: ignore[arg-type]  # of a finder only this one method is asked
+    sys.meta_path.insert(0, _Door(directory))
 
 
 class _Door:

@@ -1,8 +1,9 @@
 """houseroom in a small world: ``in_a_world.py WORLD ARGUMENTS…`` is ``houseroom ARGUMENTS…``, but the egress proxy's resolver is a table.
 
 WORLD is JSON. ``names``: name → answers, each a list of addresses; one after the other, the last one stays. ``public``: addresses that
-count as public. ``asked``: a file of zeros to which every name is added that the resolver is asked for. The proxy is forked from
-the process that has the sandbox, so what is replaced here is replaced there.
+count as public. ``site``: the only directory that has libraries of others, "" where all count that there are. ``asked``: a file of zeros
+to which every name is added that the resolver is asked for. The proxy is forked from the process that has the sandbox, so what is replaced
+here is replaced there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from houseroom.policy import hosts
 from houseroom.policy.hosts import Address
+from houseroom.session import extra
 from houseroom.session.proxy import outside
 
 
@@ -35,6 +37,8 @@ def change(world: dict[str, Any]) -> None:
         return "" if str(found) in world["public"] else judge(found, own)
 
     outside.addresses, hosts.judge = addresses, judged
+    if world["site"]:
+        extra._directories = lambda: iter((world["site"],))
 
 
 if __name__ == "__main__":

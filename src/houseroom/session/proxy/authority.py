@@ -84,7 +84,8 @@ class Authority:
 
 def outward() -> ssl.SSLContext:
     """How servers are spoken to: verified by the name and by the authorities of this host, or of SSL_CERT_FILE of the caller."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which verifies; create_default_context would write keys where SSLKEYLOGFILE says
+    context.load_default_certs()
     _settle(context)
     return context
 

@@ -177,12 +177,12 @@ class Conversation:
     async def _connect(self, request: http_head.Request) -> bool:
         """A connection to the server, for one request. Returns whether it had carried another one before."""
         reusable = request.method in _REPEATABLE and request.body == http_head.Body() and not self.judge.by_address
-        if self.server is not None and reusable and _quiet(self.server):
+        if self.server is not None and reusable and _clean(self.server) and _quiet(self.server.sock):
             return True
         self._leave()
         outer, self.spare = self.spare, None
-        if outer is not None and self.judge.by_address:  # the address may be one that this request must not go to
-            outer.close()
+        if outer is not None and (self.judge.by_address or not _quiet(outer)):
+            outer.close()  # it has ended meanwhile, or its address may be one that this request must not go to
             outer = None
         if outer is None:
             outer = await self.judge.reach(self.host, self.port, request.method, request.path)
@@ -255,12 +255,15 @@ async def _more(server: Stream) -> bool:
         return False
 
 
-def _quiet(server: Stream) -> bool:
-    """Whether a connection still stands, and nothing has come by it that nobody asked for: that would be taken for the next answer."""
-    if isinstance(server, Secure) and (server.coming.pending or server.tls.pending()):
-        return False
+def _clean(server: Stream) -> bool:
+    """Whether nothing was read of what nobody asked for: it would be taken for the next answer."""
+    return not server.data and not (isinstance(server, Secure) and (server.coming.pending or server.tls.pending()))
+
+
+def _quiet(sock: socket.socket) -> bool:
+    """Whether a connection still stands, and nothing waits to be read."""
     try:
-        server.sock.recv(1, socket.MSG_PEEK)
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return True
     except OSError:

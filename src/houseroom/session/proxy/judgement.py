@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from errno import EACCES
+from errno import EACCES, ENOMEM
 
 from houseroom.policy.connect import ANY_PORT, Connect, PlacedNetwork, Reachable, Unreachable, decide, decide_resolved
 from houseroom.policy.hosts import Address, Network
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from houseroom.policy.model import Policy
 
 _LONGEST_TOLD = 4096  # bytes of one refusal: a pipe takes so much whole or not at all (pipe(7))
+_MOST_BEHIND = 10_000  # names and ports
 _MOST_TOLD = 1000  # refusals: a sandbox can think of new names for ever
 
 
@@ -63,9 +64,15 @@ class Judge:
         refused = next((decision for _, decision in decisions if isinstance(decision, Unreachable)), None)
         if not fit and refused is not None:
             self._refuse(refused)
-        if any(isinstance(decision, Reachable) and decision.inspects for _, decision in decisions):
-            self.behind.add((host, port))
+        if self.by_address and any(isinstance(decision, Reachable) and decision.inspects for _, decision in decisions):
+            self._remember(host, port)
         return await outside.connect(fit, port)
+
+    def _remember(self, host: str | Address, port: int) -> None:
+        """That an address behind a name has rules on requests. Raises OSError where that is too much to keep."""
+        if len(self.behind) >= _MOST_BEHIND and (host, port) not in self.behind:
+            raise OSError(ENOMEM, "too many names whose addresses have rules on requests")
+        self.behind.add((host, port))
 
     def answers(self, name: str) -> bool:
         """Whether a name may be resolved: it may be reached at some port."""

@@ -273,7 +273,11 @@ class Server:
 
     def _fit(self, request: http_head.Request) -> http_head.Request:
         """A request for an ``http://`` address as it can be judged. Raises http_head.HttpError."""
-        if request.method == "CONNECT" or not (self.judge.by_address or self.judge.inspects(request.host, request.port)):
+        try:
+            meant = self._meant(request.host)
+        except OSError:
+            return request  # it leads nowhere, as its sender will be told
+        if request.method == "CONNECT" or not (self.judge.by_address or self.judge.inspects(meant, request.port)):
             return request
         http_head.check_fields(request)
         return request.with_(upgrade=False)  # behind one nothing is judged any more, and programs CONNECT for those
