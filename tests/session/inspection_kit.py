@@ -55,10 +55,8 @@ def judge_of(allow: tuple[str, ...] = RULES, deny: tuple[str, ...] = ()) -> tupl
 
 
 def inspector(trusted: str = "", named: tuple[str, ...] = RULES) -> Inspector:
-    verified = outward()
-    if trusted:
-        verified.load_verify_locations(cadata=trusted)
-    return Inspector(Authority(map(parse, named)), verified)
+    authority = Authority(map(parse, named))
+    return Inspector(authority, outward(trusted or authority.certificate.decode()))
 
 
 def talk(

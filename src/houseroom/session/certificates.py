@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 
+from houseroom.errors import CannotEnforce
+from houseroom.policy.model import WRITE
+from houseroom.policy.pattern import components
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Final
+
+    from houseroom.policy.decide import PlacedPolicy
 
 # Where systems keep all authorities in one file. Programs that ask no variable look at one of these.
 FILES: Final = (
@@ -38,6 +44,7 @@ VARIABLES: Final = (
     ("NIX_SSL_CERT_FILE", "Nix"),
     ("BUNDLE_SSL_CA_CERT", "Bundler"),
 )
+_OWN = b"SSL_CERT_FILE"
 _LARGEST = 16 << 20  # bytes of one such file
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -53,11 +60,33 @@ def trusted(found: Iterable[str], environ: Mapping[bytes, bytes]) -> bytes:
     Nothing but certificates is taken: a variable may name a file that is hidden from the sandbox.
     """
     named = [os.fsdecode(environ[name]) for name in (os.fsencode(name) for name, _ in VARIABLES) if environ.get(name)]
+    return _certificates((*found, *named))
+
+
+def verifying(found: Iterable[str], environ: Mapping[bytes, bytes], placed: PlacedPolicy) -> bytes:
+    """Those that servers are verified by, in PEM: the caller's of SSL_CERT_FILE, else the host's.
+
+    Raises CannotEnforce where there are none, or where commands could change them.
+    """
+    own = os.path.realpath(os.fsdecode(environ.get(_OWN, b"")))
+    where = ("network.allow",)
+    if not environ.get(_OWN):
+        pem = _certificates(found)
+    elif placed.access(components(own))[0] == WRITE:
+        raise CannotEnforce(where, f"servers would be verified by {own}, which commands may write", "Move it, or add --protect for it.")
+    else:
+        pem = _certificates((own,))
+    if not pem:
+        raise CannotEnforce(where, "there is no certificate authority that servers could be verified by", "Install ca-certificates.")
+    return pem
+
+
+def _certificates(paths: Iterable[str]) -> bytes:
     pieces = dict[bytes, None]()
-    for path in dict.fromkeys(map(os.path.realpath, (*found, *named))):
+    for path in dict.fromkeys(map(os.path.realpath, paths)):
         for piece in _read(path).split(_BEGIN)[1:]:
             inside, end, _ = piece.partition(_END)
-            if end:
+            if end and inside.isascii():
                 pieces[_BEGIN + inside + _END + b"\n"] = None
     return b"".join(pieces)
 

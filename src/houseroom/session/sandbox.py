@@ -71,11 +71,15 @@ class Command(Record):
 
 
 class Inspection(Record):
-    """That connections are looked into: where the extra lies, the host's files of authorities, and what they and the caller trust."""
+    """That connections are looked into. ``library``: where the extra lies. ``files``: the host's, of certificate authorities.
+
+    ``trusted``: what they and the caller trust, in PEM; ``verifying``: what of that servers are verified by.
+    """
 
     library: str
     files: tuple[str, ...]
     trusted: bytes
+    verifying: bytes
 
 
 class Outcome(Record):
@@ -142,7 +146,7 @@ class Prepared:
         self.relay = _relay(self.ceilings, command)
         order = _order(command, self.environment, self.relay)
         if self.inspection:
-            self.inspector, own = _egress().bear(self.egress, self.inspection.library)
+            self.inspector, own = _egress().bear(self.egress, self.inspection.library, self.inspection.verifying)
             order["authorities"] = self.inspection.trusted + own
         self.cradle.start(self.plan, order)
         return self.cradle
@@ -360,7 +364,7 @@ def _inspection(policy: Policy, placed: PlacedPolicy, environ: Mapping[bytes, by
     if not found:
         hint = "Install the certificate authorities of your system, often the package ca-certificates."
         raise CannotEnforce(("network.allow",), "connections can't be looked into: this host has no file of authorities to trust", hint)
-    return Inspection(library, found, certificates.trusted(found, environ))
+    return Inspection(library, found, certificates.trusted(found, environ), certificates.verifying(found, environ, placed))
 
 
 def _let_go(start: Prepared | Again) -> None:

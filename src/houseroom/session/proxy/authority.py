@@ -82,10 +82,10 @@ class Authority:
         return context
 
 
-def outward() -> ssl.SSLContext:
-    """How servers are spoken to: verified by the name and by the authorities of this host, or of SSL_CERT_FILE of the caller."""
+def outward(verifying: str) -> ssl.SSLContext:
+    """How servers are spoken to: verified by their name and by these authorities, in PEM. Raises ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which verifies; create_default_context would write keys where SSLKEYLOGFILE says
-    context.load_default_certs()
+    context.load_verify_locations(cadata=verifying)
     _settle(context)
     return context
 
