@@ -85,6 +85,14 @@ def test_deny_beats_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"admin" not in heard.asked
 
 
+def test_a_rule_on_an_address_holds_for_names_that_lead_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = asking(monkeypatch, OK + REFUSED + OK, allow=(HOST,), deny=("DELETE 192.0.2.1",))
+    assert heard.client.count(b"HTTP/1.1 200") == 2 and b"HTTP/1.1 403" in heard.client and b"DELETE" not in heard.asked
+    assert len(heard.servers) == 3  # each request by a connection of its own: another address may have another rule, the first was let go
+    heard = asking(monkeypatch, OK + REFUSED, allow=(HOST, "GET pypi.org"), deny=("DELETE 192.0.2.9",))
+    assert b"403" not in heard.client
+
+
 PATHS = [
     "/v1/../x", "/v1/%2e%2e/x", "/v1/%2E./x", "/v1/.", "/v1//x", "//v1/x", "/v1/a%2fb", "/v1/a%5cb", "/v1/a\\b", "/v1/a;x", "/v1/a%3bx",
     "/v1/a%", "/v1/a%zz", "/v1/%ff", "/v1/a%00", "/v1/a%0d%0ab", "/v1/%252e%252e/x", "*", "/V1/x", "/v1x", "/v1/a#b", "http://x/v1/a",
