@@ -22,6 +22,8 @@ from authority_kit import OuterAuthority
 from inspection_kit import HOST, PORT, RULES, Heard, Serve, inspector, obliging, plainly, talk
 
 from houseroom.policy.connect import Connect, PlacedNetwork, Reachable, decide
+from houseroom.policy.credentials import Swap
+from houseroom.policy.destinations import parse
 
 WHERE = f"Host: {HOST}:{PORT}\r\n"
 OK = f"GET /v1/a HTTP/1.1\r\n{WHERE}\r\n".encode()
@@ -375,9 +377,10 @@ def encrypted(
 def secretly(monkeypatch: pytest.MonkeyPatch, outer: OuterAuthority, context: ssl.SSLContext | None, data: bytes, **how: object) -> Heard:
     """What comes of these bytes inside TLS, to a server with this context."""
     looking, got = inspector(outer.pem), []
+    looking.swaps = tuple(how.pop("swaps", ()))  # type: ignore[arg-type]
     name, alpn = str(how.pop("name", HOST)), how.pop("alpn", ())
     speak = encrypted(data, got, [looking.authority.certificate.decode()], name=name, alpn=alpn)  # type: ignore[arg-type]
-    serve = obliging if context else greeting
+    serve = how.pop("serve", obliging if context else greeting)
     heard = talk(monkeypatch, serve, speak, looking=looking, server_side=context, **how)  # type: ignore[arg-type]
     heard.client = b"".join(got)
     return heard
@@ -450,6 +453,68 @@ def test_the_authority_certifies_nothing_but_what_rules_are_about(outer: OuterAu
                 except ssl.SSLError:
                     continue
         assert outcome == ("" if accepted else "permitted subtree violation"), name
+
+
+# -- credentials ----------------------------------------------------------------------------------------------------------
+
+PLACEHOLDER, VALUE = b"tok_placeholder0123456789", b"tok_thetruevalue987654321"
+
+
+def repeating(*fields: bytes) -> Serve:
+    """A server that says in its own fields what it was told in these."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            said = b"".join(b"X-Told: " + line + b"\r\n" for line in head.split(b"\r\n") if line.partition(b":")[0].lower() in fields)
+            writer.write(b"HTTP/1.1 200 OK\r\n" + said + b"Content-Length: 0\r\n\r\n")
+
+    return serve
+
+
+def asked_with(field: str) -> bytes:
+    return closing(f"GET /v1/a?{PLACEHOLDER.decode()} HTTP/1.1\r\n{WHERE}{field}\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("field", "forwarded"),
+    [
+        (f"Authorization: Bearer {PLACEHOLDER.decode()}", b"authorization: Bearer " + VALUE),
+        (f"X-Two: a{PLACEHOLDER.decode()};{PLACEHOLDER.decode()}", b"x-two: a" + VALUE + b";" + VALUE),
+        (
+            f"Authorization: Basic {base64.b64encode(b'me:' + PLACEHOLDER).decode()}",
+            b"authorization: Basic " + base64.b64encode(b"me:" + VALUE),
+        ),
+    ],
+)
+def test_a_credential_is_put_in_for_its_host_alone(
+    monkeypatch: pytest.MonkeyPatch, outer: OuterAuthority, tmp_path: Path, field: str, forwarded: bytes
+) -> None:
+    server = outer.server(tmp_path / "pem", HOST)
+    for where, put_in in ((HOST, True), ("other.example.org", False), (f"{HOST}:443", False)):
+        swaps = [Swap(PLACEHOLDER, VALUE, parse(where))]
+        heard = secretly(monkeypatch, outer, server, asked_with(field), swaps=swaps, serve=repeating(b"authorization", b"x-two"))
+        assert (forwarded in heard.asked) is put_in and (VALUE in heard.asked) is (put_in and b"Basic" not in forwarded)
+        assert b"?" + PLACEHOLDER in heard.asked  # an address is told to others, and stands in logs
+        assert heard.client.count(b"X-Told") == 0 and b"x-told: " in heard.client
+        assert VALUE not in heard.client  # a field that repeats it tells the placeholder
+
+
+def test_a_credential_stays_out_of_plain_requests_and_of_servers_that_prove_nothing(
+    monkeypatch: pytest.MonkeyPatch, outer: OuterAuthority, tmp_path: Path
+) -> None:
+    swaps, data = (Swap(PLACEHOLDER, VALUE, parse(HOST)),), asked_with(f"X: {PLACEHOLDER.decode()}")
+    looking = inspector(outer.pem)
+    looking.swaps = swaps
+    heard = asking(monkeypatch, data, looking=looking)
+    assert b"x: " + PLACEHOLDER in heard.asked and VALUE not in heard.asked
+    heard = secretly(monkeypatch, outer, outer.server(tmp_path / "pem", "other.example.org"), data, swaps=swaps)
+    assert b"HTTP/1.1 502" in heard.client and VALUE not in heard.asked
+    heard = secretly(monkeypatch, outer, outer.server(tmp_path / "pem", HOST), data.replace(b"GET", b"TRACE"), swaps=swaps, allow=(HOST,))
+    assert b"HTTP/1.1 405" in heard.client and heard.asked == b""
 
 
 def test_rules_that_are_not_on_requests_leave_a_host_alone() -> None:

@@ -15,7 +15,8 @@ HOSTS: Final = "hosts"
 PORTS: Final = "ports"
 VARIABLES: Final = "variables"
 RULES: Final = "rules"
-SUBJECTS: Final = {PATHS: "path", HOSTS: "host", PORTS: "port", VARIABLES: "name", RULES: "rule"}
+CREDENTIALS: Final = "credentials"
+SUBJECTS: Final = {PATHS: "path", HOSTS: "host", PORTS: "port", VARIABLES: "name", RULES: "rule", CREDENTIALS: "credential"}
 # Kinds of single values.
 SIZE: Final = "size"
 DURATION: Final = "duration"
@@ -29,6 +30,7 @@ KINDS: Final = {
     PORTS: "a list of port numbers",
     VARIABLES: "a list of variable names",
     RULES: "a list of rules",
+    CREDENTIALS: "a list of variables with the host each is for",
     SIZE: "a size",
     DURATION: "a duration",
     COUNT: "a whole number",
@@ -96,6 +98,12 @@ TABLE: Final = (
     Key("network.deny", HOSTS, "Hosts that may not be reached. Deny beats allow.", '["tracker.example.org"]'),
     Key("network.publish", PORTS, "Ports of the sandbox that the host may reach.", "[8000]"),
     Key("network.sockets", PATHS, "Unix sockets of the host that may be connected to.", '["/run/postgresql/.s.PGSQL.5432"]'),
+    Key(
+        "network.credentials",
+        CREDENTIALS,
+        "Variables whose values only the egress proxy knows, each with the host that gets it. Not in a project's file.",
+        '["GITHUB_TOKEN api.github.com"]',
+    ),
     Key("git.mode", CHOICE, "Whether git may only read, write through a guard, or write freely.", '"read-only"', GIT_MODES),
     Key("environment.pass", VARIABLES, "Variables that are passed although they look like secrets.", '["HF_TOKEN"]'),
     Key("environment.withhold", VARIABLES, "Variables that commands don't see.", '["*_TOKEN", "*SECRET*"]'),

@@ -5,8 +5,9 @@ ones. The organisation's file and an untrusted project's file each speak in a st
 narrow. Within one voice:
 
 - lists are added to, never replaced; a later rule on the same path takes the place of an earlier one;
-- an empty ``files.write``, ``network.allow``, ``network.publish``, ``network.sockets`` or ``environment.pass`` takes back
-  what the earlier documents granted there (taking back any other list could widen: ``hide = []`` adds nothing);
+- an empty ``files.write``, ``network.allow``, ``network.publish``, ``network.sockets``, ``network.credentials`` or
+  ``environment.pass`` takes back what the earlier documents granted there (taking back any other list could widen: ``hide = []``
+  adds nothing);
 - the last document that says ``extends`` chooses what the voice starts from.
 
 A profile chosen for one run (the session's ``extends``) stands in for what the user's and the project's files grant: of them
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     from houseroom.policy.model import Origin
 
-TAKEN_BACK_BY_EMPTY = frozenset({"files.write", "network.allow", "network.publish", "network.sockets", "environment.pass"})
+TAKEN_BACK_BY_EMPTY = frozenset(
+    {"files.write", "network.allow", "network.publish", "network.sockets", "network.credentials", "environment.pass"}
+)
 NARROWING = frozenset({"files.hide", "files.protect", "environment.withhold", "network.deny"})
 NARROWING_SETTINGS = ("limits.", "session.")
 
@@ -35,6 +38,7 @@ UNENFORCED = {
     "network.sockets": "sockets of the host can't be let through yet",
 }
 DENIED_IN_OPEN = 'the host\'s own network knows no single hosts: say reach = "listed" with what may be reached'
+UNSEEN = 'on the host\'s own network nobody can put a credential in: say reach = "listed"'
 GIT_GUARDED = "the guard that runs git outside the sandbox does not exist yet"
 
 
@@ -138,6 +142,8 @@ def _unenforced(policy: Policy) -> list[tuple[str, Rule | Setting, str]]:
     for rule in (rule for stratum in policy.strata for rule in stratum.rules if rule.key in ("network.allow", "network.deny")):
         if rule.key == "network.deny" and reach is not None and reach.value == "open":
             found.append((rule.key, rule, DENIED_IN_OPEN))
+    if reach is not None and reach.value == "open":
+        found += [(rule.key, rule, UNSEEN) for stratum in policy.strata for rule in stratum.under("network.credentials")]
     if git is not None and git.value == "guarded" and git.origin.layer != "preset":
         found.append(("git.mode", git, GIT_GUARDED))
     return found

@@ -173,6 +173,8 @@ class _Reader:
                 self.placed(path, value)
             case keys.HOSTS:
                 self.host(path, value)
+            case keys.CREDENTIALS:
+                self.credential(path, value)
             case keys.VARIABLES:
                 if not value or any(char in "=\0" or char.isspace() or not char.isprintable() for char in value):
                     hint = "Write a name such as HF_TOKEN, or a pattern such as *_TOKEN."
@@ -193,6 +195,17 @@ class _Reader:
 
         try:
             destinations.parse(value)
+        except PolicyError as error:
+            raise self.error(path, error.message, error.hint, within=(value, error.column)) from None
+
+    def credential(self, path: Path, value: str) -> None:
+        from houseroom.policy import credentials  # most policies have none
+
+        if self.layer == "project":
+            hint = "Write it in a file of your own: ~/.config/houseroom/policy.toml"
+            raise self.error(path, "a project's file can't say where your credentials go", hint)
+        try:
+            credentials.parse(value)
         except PolicyError as error:
             raise self.error(path, error.message, error.hint, within=(value, error.column)) from None
 

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from houseroom.enforce.linux.launch import Cradle
+    from houseroom.policy.credentials import Swap
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy
 
-_REACH, _KEYS = "network.reach", frozenset(("network.allow", "network.deny"))
+_REACH, _KEYS = "network.reach", frozenset(("network.allow", "network.deny", "network.credentials"))
 
 
 def rules_of(policy: Policy) -> bytes:
@@ -49,16 +50,17 @@ def rules_of(policy: Policy) -> bytes:
     return marshal.dumps(request.plain_policy(policy.with_(strata=strata, floor=())))
 
 
-def bear(rules: bytes, library: str, verifying: bytes) -> tuple[int, bytes]:
+def bear(rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...]) -> tuple[int, bytes]:
     """A proxy that looks into connections. It is born before its sandbox, which is to trust the authority that it makes.
 
-    ``library``: where the extra lies, as ``extra.find`` says. ``verifying``: whom servers are verified by, in PEM. Returns the way to
-    it, for ``start``, and the authority's certificate in PEM. It ends where that way is closed instead. Raises SetupFailed.
+    ``library``: where the extra lies, as ``extra.find`` says. ``verifying``: whom servers are verified by, in PEM. ``swaps``: the
+    credentials that it puts in. Returns the way to it, for ``start``, and the authority's certificate in PEM. It ends where that way is
+    closed instead. Raises SetupFailed.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     line, inner = ours.detach(), theirs.detach()
     try:
-        _fork(lambda: _become_inspector(rules, library, verifying, inner))
+        _fork(lambda: _become_inspector(rules, library, verifying, swaps, inner))
         os.close(inner)
         inner = -1
         said = wire.receive(line)
@@ -137,7 +139,7 @@ def _become_proxy(rules: bytes, listeners: tuple[int, ...], ends: tuple[int, ...
     os._exit(0)
 
 
-def _become_inspector(rules: bytes, library: str, verifying: bytes, line: int) -> NoReturn:
+def _become_inspector(rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...], line: int) -> NoReturn:
     """The same, with an authority of its own. Its sandbox is heard of later, or never."""
     _settle(line)
     policy = request.policy_of(marshal.loads(rules))
@@ -146,12 +148,13 @@ def _become_inspector(rules: bytes, library: str, verifying: bytes, line: int) -
 
         extra.let_in(library)
         from houseroom.policy.connect import PlacedNetwork
+        from houseroom.policy.credentials import credentials
         from houseroom.session.proxy.authority import Authority, outward
         from houseroom.session.proxy.inspecting import Inspector
         from houseroom.session.proxy.server import serve
 
-        authority = Authority(PlacedNetwork(policy).inspected())
-        inspector = Inspector(authority, outward(verifying.decode()))
+        authority = Authority((*PlacedNetwork(policy).inspected(), *(each.where for each, _ in credentials(policy))))
+        inspector = Inspector(authority, outward(verifying.decode()), swaps)
         _drop_rights()
     except (ImportError, OSError, ValueError) as error:
         wire.send(line, ("failed", str(error)))

@@ -10,7 +10,7 @@ import os
 
 from houseroom.enforce.linux import wire
 from houseroom.enforce.linux.launch import Cradle, Ended
-from houseroom.errors import CannotEnforce, PolicyError, SetupFailed
+from houseroom.errors import PolicyError, SetupFailed
 from houseroom.plan.facts import Facts
 from houseroom.policy.model import Places
 from houseroom.policy.record import Record
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy, Rule, Setting
+    from houseroom.session.inspection import Inspection
     from houseroom.session.output import Relay
 
 STOPPED, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
@@ -68,18 +69,6 @@ class Command(Record):
     cwd: str = ""
     time: float | None = None
     terminal: tuple[int, int, tuple[int, ...]] | None = None
-
-
-class Inspection(Record):
-    """That connections are looked into. ``library``: where the extra lies. ``files``: the host's, of certificate authorities.
-
-    ``trusted``: what they and the caller trust, in PEM; ``verifying``: what of that servers are verified by.
-    """
-
-    library: str
-    files: tuple[str, ...]
-    trusted: bytes
-    verifying: bytes
 
 
 class Outcome(Record):
@@ -136,7 +125,8 @@ class Prepared:
         if self.inspection:
             from houseroom.session import certificates
 
-            self.choice = self.choice.with_(fixed=(*self.choice.fixed, *certificates.variables(self.inspection.files[0])))
+            own = (*certificates.variables(self.inspection.files[0]), *self.inspection.placeholders)
+            self.choice = self.choice.with_(fixed=(*self.choice.fixed, *own))
         self.environment, self.withheld = environment.build(self.choice, environ)
         return self.choice
 
@@ -146,7 +136,8 @@ class Prepared:
         self.relay = _relay(self.ceilings, command)
         order = _order(command, self.environment, self.relay)
         if self.inspection:
-            self.inspector, own = _egress().bear(self.egress, self.inspection.library, self.inspection.verifying)
+            found = self.inspection
+            self.inspector, own = _egress().bear(self.egress, found.library, found.verifying, found.swaps)
             order["authorities"] = self.inspection.trusted + own
         self.cradle.start(self.plan, order)
         return self.cradle
@@ -298,7 +289,7 @@ def prepare(
     try:
         refuse_unenforced(policy, frozenset(accept))
         placed, questions, tree = place(policy, places)
-        host, inspection = on_host(cradle.host(backend), limits_of(policy), terminals=terminals), _inspection(policy, placed, environ)
+        host, inspection = on_host(cradle.host(backend), limits_of(policy), terminals=terminals), _inspection(placed, environ)
         facts = Facts(host.with_(authorities=inspection.files) if inspection else host, tree)
         plan = compile_plan(placed, facts, rung=backend, observe=observe)
         plan = plan.with_(coverage=require(plan.coverage, policy.floor, accept, why_not_higher(facts.host, plan.rung)))
@@ -349,22 +340,14 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
     return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused)
 
 
-def _inspection(policy: Policy, placed: PlacedPolicy, environ: Mapping[bytes, bytes]) -> Inspection | None:
-    """What looking into connections needs, where a rule is on requests. Raises CannotEnforce where it is not there."""
-    reach = policy.setting("network.reach")
+def _inspection(placed: PlacedPolicy, environ: Mapping[bytes, bytes]) -> Inspection | None:
+    """Only listed hosts can have rules on requests."""
+    reach = placed.policy.setting("network.reach")
     if reach is None or reach.value != "listed":
         return None
-    from houseroom.policy.connect import PlacedNetwork
+    from houseroom.session import inspection
 
-    if not PlacedNetwork(policy).inspected():
-        return None
-    from houseroom.session import certificates, extra
-
-    library, found = extra.find(placed), certificates.files()
-    if not found:
-        hint = "Install the certificate authorities of your system, often the package ca-certificates."
-        raise CannotEnforce(("network.allow",), "connections can't be looked into: this host has no file of authorities to trust", hint)
-    return Inspection(library, found, certificates.trusted(found, environ), certificates.verifying(found, environ, placed))
+    return inspection.find(placed, environ)
 
 
 def _let_go(start: Prepared | Again) -> None:

@@ -99,7 +99,13 @@ def rules(given: Given) -> tuple[Rule, ...]:
     paths = [Rule(key, subject(path), COMMAND_LINE, "given for this run") for option, key in _PATHS.items() for path in given.all(option)]
     names = [Rule("environment.pass", name, COMMAND_LINE, "given for this run") for name in given.all("pass")]
     hosts = [Rule("network.allow", host, COMMAND_LINE, "given for this run") for host in given.all("allow")]
-    return (*paths, *names, *hosts)
+    if given.all("credential"):
+        from houseroom.policy.credentials import parse
+
+        for text in given.all("credential"):
+            parse(text)  # also where the network stays closed, and nobody would look at it
+    given_to = [Rule("network.credentials", text, COMMAND_LINE, "given for this run") for text in given.all("credential")]
+    return (*paths, *names, *hosts, *given_to)
 
 
 def subject(path: str) -> str:

@@ -19,6 +19,7 @@ import ssl
 from contextlib import suppress
 from errno import ETIMEDOUT
 
+from houseroom.policy.credentials import filled, scrubbed
 from houseroom.policy.hosts import Address
 from houseroom.session.proxy import client_hello, http_head, tunnel
 from houseroom.session.proxy.authority import Authority
@@ -30,6 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from houseroom.policy.credentials import Swap
+
 _TLS: Final = 22  # the first byte of a record with a handshake
 _WITHIN, _SHAKEN_WITHIN, _ANSWERED_WITHIN = 60.0, 30.0, 600.0  # seconds: for what the client says, a handshake, an answer
 _OF_THE_CLIENT = (http_head.HttpError, ConnectionAbortedError)  # a body that is none, or that ends too early
@@ -38,10 +41,10 @@ _REPEATABLE: Final = frozenset(("GET", "HEAD", "OPTIONS"))  # may be sent again 
 
 
 class Inspector:
-    """What inspected connections share: the sandbox's authority, and how servers are verified."""
+    """What inspected connections share: the sandbox's authority, how servers are verified, the credentials that are put in."""
 
-    def __init__(self, authority: Authority, outward: ssl.SSLContext):
-        self.authority, self.outward = authority, outward
+    def __init__(self, authority: Authority, outward: ssl.SSLContext, swaps: tuple[Swap, ...] = ()):
+        self.authority, self.outward, self.swaps = authority, outward, swaps
 
     async def serve(self, client: Stream, outer: socket.socket, host: str | Address, port: int, judge: Judge) -> None:
         """One connection, which the policy lets reach ``host`` and that ``outer`` has been made for. Raises tunnel.Broken, OSError."""
@@ -84,6 +87,7 @@ class Conversation:
         self.spare: socket.socket | None = outer
         self.server: Stream | None = None
         self.secure = False
+        self.swaps = tuple(swap for swap in inspector.swaps if swap.where.names(host) and swap.where.has_port(port))
 
     def close(self) -> None:
         """Let go of servers."""
@@ -127,6 +131,8 @@ class Conversation:
             self.judge.note(f"{request.host} by way of {self.host}", "the Host asked for is another one")
             raise http_head.HttpError("the Host asked for is another one than the connection is for", 421)
         http_head.check_fields(request)
+        if self.swaps and request.method == "TRACE":
+            raise http_head.HttpError("TRACE, whose answer would repeat a credential", 405)
 
     async def _carry(self, request: http_head.Request) -> bool:
         """One request to its server and the answer back. Returns whether another may follow."""
@@ -221,6 +227,8 @@ class Conversation:
                 self._leave()
 
     async def _send(self, server: Stream, request: http_head.Request) -> None:
+        if self.secure:  # and so to a server that has proved its name
+            request = request.with_(fields=filled(request.fields, self.swaps))
         await server.send(http_head.forwarded(request, port=443 if self.secure else 80))
         await pass_body(self.client, server, request.body)
 
@@ -237,7 +245,8 @@ class Conversation:
             if response.status == 101 and not _is_upgrade(request, response):
                 raise http_head.HttpError("the server changes to a protocol that nobody asked for", 502)
             keep = request.keep and response.body.kind != http_head.UNTIL_CLOSE
-            await client.send(http_head.answered(response, keep=keep))
+            told = response.with_(fields=scrubbed(response.fields, self.swaps))
+            await client.send(http_head.answered(told, keep=keep))
             if response.status == 101:
                 await sending
                 await relay(client, server)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from errno import EACCES, ENOMEM
 
 from houseroom.policy.connect import ANY_PORT, Connect, PlacedNetwork, Reachable, Unreachable, decide, decide_resolved
+from houseroom.policy.credentials import credentials
 from houseroom.policy.hosts import Address, Network
 from houseroom.session.proxy import outside
 from houseroom.session.proxy.own import own_addresses
@@ -36,12 +37,15 @@ class Judge:
     def __init__(self, policy: Policy, tell: int):
         self.placed, self.tell = PlacedNetwork(policy, own_addresses()), tell
         self.told: set[str] = set()
+        self.credentials = tuple(each.where for each, _ in credentials(policy))
         self.by_address = any(isinstance(each.host, Network) for each in self.placed.inspected())
         self.behind: set[tuple[str | Address, int]] = set()  # whose addresses have rules on requests
 
     def inspects(self, host: str | Address, port: int) -> bool:
         """Whether what is asked in a connection that was reached decides, so that it has to be read."""
         decision = decide(self.placed, Connect(host, port))
+        if any(where.names(host) and where.has_port(port) for where in self.credentials):
+            return True
         return (isinstance(decision, Reachable) and decision.inspects) or (host, port) in self.behind
 
     def check(self, host: str | Address, port: int, method: str = "", path: str = "") -> Connect:
