@@ -7,9 +7,12 @@ executed outside.
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import _frozen_importlib_external as files  # as in bundle.py
 import os
-import sys
 
 from houseroom.bundle import PACKAGE
 from houseroom.errors import CannotEnforce
