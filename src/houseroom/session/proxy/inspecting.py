@@ -22,7 +22,6 @@ from errno import ETIMEDOUT
 from houseroom.policy.credentials import filled, scrubbed
 from houseroom.policy.hosts import Address
 from houseroom.session.proxy import client_hello, http_head, tunnel
-from houseroom.session.proxy.authority import Authority
 from houseroom.session.proxy.forward import Stream, pass_body, refusal, refusal_of
 from houseroom.session.proxy.judgement import Judge, Refused
 from houseroom.session.proxy.secure import Secure, relay
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from houseroom.policy.credentials import Swap
+    from houseroom.session.proxy.authority import Authority
 
 _TLS: Final = 22  # the first byte of a record with a handshake
 _WITHIN, _SHAKEN_WITHIN, _ANSWERED_WITHIN = 60.0, 30.0, 600.0  # seconds: for what the client says, a handshake, an answer

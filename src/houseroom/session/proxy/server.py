@@ -267,9 +267,14 @@ class Server:
         return meant, await self.judge.reach(meant, port)
 
     async def _reach_for(self, request: http_head.Request, host: str | Address, port: int) -> tuple[str | Address, socket.socket]:
-        """The same for one request, which may decide."""
+        """The same for one request, which decides where there are rules on requests."""
         meant = self._meant(host)
+        if not self._decides(meant, port):
+            return meant, await self.judge.reach(meant, port)
         return meant, await self.judge.reach(meant, port, request.method, request.path)
+
+    def _decides(self, meant: str | Address, port: int) -> bool:
+        return self.judge.by_address or self.judge.inspects(meant, port)
 
     def _fit(self, request: http_head.Request) -> http_head.Request:
         """A request for an ``http://`` address as it can be judged. Raises http_head.HttpError."""
@@ -277,7 +282,7 @@ class Server:
             meant = self._meant(request.host)
         except OSError:
             return request  # it leads nowhere, as its sender will be told
-        if request.method == "CONNECT" or not (self.judge.by_address or self.judge.inspects(meant, request.port)):
+        if request.method == "CONNECT" or not self._decides(meant, request.port):
             return request
         http_head.check_fields(request)
         return request.with_(upgrade=False)  # behind one nothing is judged any more, and programs CONNECT for those
