@@ -24,6 +24,8 @@ from inspection_kit import HOST, PORT, RULES, Heard, Serve, inspector, obliging,
 from houseroom.policy.connect import Connect, PlacedNetwork, Reachable, decide
 from houseroom.policy.credentials import Swap
 from houseroom.policy.destinations import parse
+from houseroom.session.proxy import http_head
+from houseroom.session.proxy.chunks import Chunks
 
 WHERE = f"Host: {HOST}:{PORT}\r\n"
 OK = f"GET /v1/a HTTP/1.1\r\n{WHERE}\r\n".encode()
@@ -214,6 +216,46 @@ def _policy() -> object:
     from inspection_kit import policy
 
     return policy()
+
+
+_ANSWERS = [
+    "HTTP/1.1 200 OK\r\n", "HTTP/1.0 200 OK\r\n", "HTTP/1.1 204 No Content\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 304\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\n", "HTTP/1.1 999 X\r\n", "Content-Length: 2\r\n", "Content-Length: 64\r\n", "\r\n", "\n", "ok",
+    "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", "Connection: upgrade\r\nUpgrade: websocket\r\n", "2\r\nok\r\n", "0\r\n\r\n",
+    "X: y\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(st.lists(st.sampled_from(_ANSWERS), max_size=9), min_size=1, max_size=3))
+def test_a_client_hears_no_more_answers_than_it_asked_for(monkeypatch: pytest.MonkeyPatch, answers: list[list[str]]) -> None:
+    heard = asking(monkeypatch, OK + OK, serve=ending_each(*("".join(each).encode() for each in answers)))
+    rest, final = heard.client, 0
+    while rest and (response := http_head.read_response(rest, "GET")) is not None:
+        final += response.status >= 200
+        rest = rest[response.size :]
+        match response.body.kind:
+            case http_head.LENGTH:
+                rest = rest[response.body.length :]
+            case http_head.CHUNKED:
+                try:
+                    rest = rest[Chunks().feed(rest) :]
+                except http_head.HttpError:
+                    break  # cut off where it went wrong
+            case http_head.UNTIL_CLOSE:
+                rest = b""
+    assert final <= 2, heard.client
+
+
+def ending_each(*answers: bytes) -> Serve:
+    """Servers that say their answer to the first request, and end."""
+    left = list(answers)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(left.pop(0) if left else b"")
+
+    return serve
 
 
 def test_the_careless_server_of_these_tests_is_careless() -> None:
