@@ -177,6 +177,23 @@ _PIECES = [
 ]  # fmt: skip
 
 
+_FIELDS = (
+    "Content-Length: 0",
+    "Content-Length: 3",
+    "Content-Length: 64",
+    "Transfer-Encoding: chunked",
+    "Transfer-Encoding:chunked",
+    "X: y",
+)
+_BODIES = ["", "abc", "3\r\nabc\r\n0\r\n\r\n", "0\r\n\r\n", "40\r\n", REFUSED.decode(), "0\r\n\r\n" + REFUSED.decode()]
+_REQUESTS = st.builds(
+    lambda first, fields, body: f"{first} HTTP/1.1\r\n{WHERE}{''.join(f'{field}{end}' for field, end in fields)}\r\n{body}",
+    st.sampled_from(("POST /v1/items", "POST /v1/items", "GET /v1/a", "GET /v1/%2e%2e/a")),
+    st.lists(st.tuples(st.sampled_from(_FIELDS), st.sampled_from(("\r\n", "\r\n", "\n"))), max_size=2),
+    st.sampled_from(_BODIES),
+)
+
+
 def read_leniently(data: bytes, *, chunks_first: bool) -> list[tuple[bytes, bytes]]:
     """Methods and targets as a careless server reads them: any line end, either framing."""
     found, rest = [], data
@@ -199,8 +216,8 @@ def read_leniently(data: bytes, *, chunks_first: bool) -> list[tuple[bytes, byte
     return found
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pieces=st.lists(st.sampled_from(_PIECES), min_size=1, max_size=14))
+@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.one_of(st.lists(st.sampled_from(_PIECES), min_size=1, max_size=14), st.lists(_REQUESTS, min_size=1, max_size=3)))
 def test_what_reaches_a_server_was_allowed_however_it_is_read(monkeypatch: pytest.MonkeyPatch, pieces: list[str]) -> None:
     heard = asking(monkeypatch, "".join(pieces).encode("latin-1"))
     judged = PlacedNetwork(_policy())
