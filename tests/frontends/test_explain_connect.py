@@ -13,7 +13,7 @@ if sys.platform != "linux":
     pytest.skip("explains what Linux enforces", allow_module_level=True)
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-RULES = ["--allow", "GET api.example.org/v1/**", "--allow", "pypi.org:443"]
+RULES = ["--allow", "GET api.example.org/v1/**", "--allow", "pypi.org:443", "--allow", "h.org", "--credential", "A_TOKEN h.org"]
 
 
 def explained(word: str, directory: Path) -> tuple[int, dict[str, object]]:
@@ -47,3 +47,9 @@ def test_a_host_or_a_request(tmp_path: Path, word: str, decision: str, subject: 
 def test_what_would_allow_a_request(tmp_path: Path) -> None:
     assert explained("POST api.example.org/v1/a", tmp_path)[1]["grant"] == ["houseroom", "run", "--allow", "POST api.example.org:443/v1/a"]
     assert explained("GET api.example.org/x;y", tmp_path)[1]["grant"] is None
+
+
+def test_where_a_credential_is_put_in(tmp_path: Path) -> None:
+    for word, used in (("h.org", ["A_TOKEN"]), ("h.org:444", []), ("pypi.org", [])):
+        said = explained(word, tmp_path)[1]
+        assert (said["credentials"], said["inspects"]) == (used, bool(used))

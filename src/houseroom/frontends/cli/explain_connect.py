@@ -13,10 +13,13 @@ from houseroom.frontends.cli.options import UsageError
 from houseroom.frontends.cli.paper import BOLD, DIM, GREEN, RED, Column, Paper, Text
 from houseroom.policy import hosts
 from houseroom.policy.connect import Connect, PlacedNetwork, Reachable, decide
+from houseroom.policy.credentials import credentials
 from houseroom.policy.hosts import Address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from houseroom.frontends.cli.options import Given
     from houseroom.policy.connect import Reached
 
@@ -29,11 +32,15 @@ def explain_connect(given: Given, word: str) -> int:
 
     act = _act(word)
     where = request.places(given)
-    decision = decide(PlacedNetwork(request.policy(given, where), own_addresses()), act)
+    policy = request.policy(given, where)
+    decision = decide(PlacedNetwork(policy, own_addresses()), act)
+    used = [each.variable for each, _ in credentials(policy) if each.where.names(act.host) and each.where.has_port(act.port)]
+    if used and isinstance(decision, Reachable):
+        decision = decision.with_(inspects=True)
     if given.flag("json"):
-        paper.put_json(as_document(decision))
+        paper.put_json({**as_document(decision), "credentials": used})
     else:
-        paper.put(as_text(decision, Paper.of_stdout()))
+        paper.put(as_text(decision, Paper.of_stdout(), used))
     return 0 if isinstance(decision, Reachable) else 1
 
 
@@ -75,8 +82,8 @@ def as_document(decision: Reached) -> dict[str, object]:
     }
 
 
-def as_text(decision: Reached, sheet: Paper) -> str:
-    """The decision for a person."""
+def as_text(decision: Reached, sheet: Paper, used: Sequence[str] = ()) -> str:
+    """The decision for a person. ``used``: variables whose values are put in there."""
     allowed, rule = isinstance(decision, Reachable), decision.why.rule
     word, style = ("ALLOW", GREEN) if allowed else ("DENY ", RED)
     head = sheet.prose(Text(f"connect {decision.act}", BOLD), 7)
@@ -86,6 +93,8 @@ def as_text(decision: Reached, sheet: Paper) -> str:
     if isinstance(decision, Reachable) and decision.inspects and not decision.act.method:
         note = "what is asked there is looked into, inside TLS too, and decided request by request"
         rows.append((Text("note", DIM), Text(note)))
+    if allowed and used:
+        rows.append((Text("note", DIM), Text(f"inside TLS the value of {', '.join(used)} is put in, which commands don't see")))
     if allowed and isinstance(decision.act.host, str):
         note = "where the name leads is judged when it is connected to: public addresses, or such as a rule names"
         rows.append((Text("note", DIM), Text(note)))
