@@ -64,6 +64,14 @@ class Session:
         """The environment variables that commands do not get."""
         return self._house.withheld
 
+    @property
+    def unwatched(self) -> bool:
+        """Whether the host let not every directory be watched, so a hidden file that is made or replaced meanwhile may show.
+
+        True from the first command on, or soon after (fs.inotify.max_user_watches and max_user_instances, inotify(7)).
+        """
+        return self._house.unwatched
+
     def run(
         self,
         argv: Words,

@@ -15,6 +15,7 @@ from time import monotonic
 
 from houseroom.enforce.linux import frames, streams
 from houseroom.enforce.linux.starters import Starters
+from houseroom.enforce.linux.wire import UNWATCHED
 from houseroom.errors import CannotEnforce, SessionEnded, SetupFailed
 from houseroom.session import environment, request
 from houseroom.session.course import NO_TERMINAL
@@ -162,6 +163,12 @@ class Standing:
         counting = Counting(self.limits.output, plumbing.passed, plumbing.targets)
         plumbing.theirs += counting.theirs
         return counting
+
+    @property
+    def unwatched(self) -> bool:
+        """Whether init has said that it could not watch every directory in which the host may make hidden files."""
+        self.starters.listen()
+        return UNWATCHED in self.starters.notices
 
     def hits(self) -> Hits:
         """What limits have done so far in the whole session."""

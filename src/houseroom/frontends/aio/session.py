@@ -114,6 +114,11 @@ class AsyncSession:
         """The environment variables that commands do not get."""
         return self._standing().withheld
 
+    @property
+    def unwatched(self) -> bool:
+        """Whether the host let not every directory be watched: ``Session.unwatched``."""
+        return self._standing().unwatched
+
     async def run(self, argv: Words, **how: Unpack[Run]) -> Completed:
         """Run one command and wait for it. Arguments and errors are those of ``Session.run``.
 
