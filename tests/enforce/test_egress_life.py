@@ -39,7 +39,7 @@ def _settled(world: World, supervisor: int) -> bool:
     """Whether there is one proxy and nobody else: no longer the process between, which forks it and ends."""
     found = proxies(world, supervisor)
     try:
-        return len(found) == 1 and os.getsid(found[0]) == found[0] and os.readlink(f"/proc/{found[0]}/fd/0") == os.devnull
+        return len(found) == 1 and os.getsid(found[0]) == found[0]
     except OSError:
         return False
 
@@ -74,8 +74,9 @@ def test_it_ends_with_init(world: World, standing: tuple[subprocess.Popen[bytes]
 def test_it_holds_nothing_of_the_caller(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
     """Neither streams nor directory nor group: whoever waits for their end does not wait for the proxy."""
     process, proxy = standing
-    for stream in (0, 1, 2):
-        assert os.readlink(f"/proc/{proxy}/fd/{stream}") == os.devnull
+    if os.geteuid():
+        pytest.skip("root alone may look into a process that is not dumpable")
+    assert eventually(lambda: {os.readlink(f"/proc/{proxy}/fd/{stream}") for stream in (0, 1, 2)} == {os.devnull})
     assert os.readlink(f"/proc/{proxy}/cwd") == "/"
     assert os.getpgid(proxy) == os.getsid(proxy) == proxy
     assert watched(proxy) > {process.pid}
