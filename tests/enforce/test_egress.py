@@ -129,6 +129,32 @@ def test_a_port_that_is_not_listed(world: World) -> None:
     assert by_all(world, GOOD, listed, f"{GOOD}:{listed}") == {"got welcome": EVERY}
 
 
+DENYING = """
+[network]
+deny = ["other.example.org", "127.0.0.3", "*.closed.example.org:{port}"]
+"""
+
+
+def test_what_a_policy_denies_is_refused_although_it_is_listed(world: World) -> None:
+    """A name, an address behind a name, and whatever ends in a name, at one port. The twin is the same list without the denials."""
+    port = world.web()
+    behind, deep = "behind.example.org", "deep.closed.example.org"
+    world.web("denied", "127.0.0.3", port)
+    world.public = ["127.0.0.1", "127.0.0.3"]
+    world.names |= {"other.example.org": [["127.0.0.1"]], behind: [["127.0.0.3"]], deep: [["127.0.0.1"]]}
+    hosts = {"other.example.org": "welcome", behind: "denied", deep: "welcome"}
+    for host, body in hosts.items():
+        assert by_all(world, host, port, "*.example.org") == {f"got {body}": EVERY}
+    world.bench.stage.plant(world.bench.stage.home / ".config/houseroom/policy.toml", DENYING.replace("{port}", str(port)))
+    assert by_all(world, GOOD, port, "*.example.org") == {"got welcome": EVERY}
+    for host, refused in (("other.example.org", UNLISTED), (behind, FORBIDDEN), (deep, FORBIDDEN)):
+        assert by_all(world, host, port, "*.example.org") == refused, host
+        assert world.reached[port] == 0
+    assert world.asked() == {deep}, "at another port it may be reached"
+    outcome = world.run(world.bench.probe("egress_roads", "by_name", json.dumps([("other.example.org", port)])), "*.example.org")
+    assert "got" not in outcome.out
+
+
 def test_a_command_that_fails_is_told_what_was_refused(world: World) -> None:
     port = world.web()
     for host, told in (("other.example.org", True), (GOOD, False)):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import marshal
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +81,45 @@ def test_questions_beyond_what_the_resolver_is_asked_at_a_time_fail_at_once(
         assert code(await server.answer(question("later.example.org"), limit=0)) == 0
 
     asyncio.run(ask())
+
+
+# In namespaces of its own: another /etc/hosts, and no network in which a resolver could be asked.
+LOOK_UP = """
+import asyncio, sys
+from houseroom.session.proxy import outside
+for name in sys.argv[1:]:
+    try:
+        print(name, *asyncio.run(outside.addresses(name)))
+    except OSError as error:
+        print(name, type(error).__name__)
+"""
+TABLE = """# a comment with commented.example.org
+10.1.2.3\tmade.example.org Alias.Example.org # 10.1.2.4 behind.example.org
+fd00::1  made.example.org
+10.1.2.5
+not-an-address  broken.example.org
+"""
+
+
+@pytest.mark.needs("userns")
+def test_the_hosts_own_table_of_names_is_honoured(tmp_path: Path) -> None:
+    """Every address of a name, whatever its case there; a comment says nothing. The twin is the same without the table."""
+    names = ["made.example.org", "alias.example.org", "behind.example.org", "commented.example.org", "ade.example.org"]
+    table, empty = tmp_path / "hosts", tmp_path / "empty"
+    table.write_text(TABLE)
+    empty.write_text("")
+    found = {}
+    for file in (table, empty):
+        script = 'mount --bind "$0" /etc/hosts && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+        argv = ["unshare", "-Urmn", "sh", "-c", script, str(file), str(empty), sys.executable, "-c", LOOK_UP, *names]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        found[file] = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert set(found[empty].values()) <= {"OSError", "NoSuchName"}
+    assert found[table] == {
+        **found[empty],
+        "made.example.org": "10.1.2.3 fd00::1",
+        "alias.example.org": "10.1.2.3",
+    }
