@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from runner import Bench, Outcome, alive
@@ -85,7 +86,7 @@ class World:
 
         return self.serve(talk, host, port)
 
-    def files(self, directory: Path, special: Mapping[str, bytes] | None = None) -> int:
+    def files(self, directory: Path, special: Mapping[str, bytes] | None = None, context: ssl.SSLContext | None = None) -> int:
         """A web server of the files in a directory."""
         world = self
 
@@ -106,8 +107,14 @@ class World:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
                 world.heads.append((format % args).encode())
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(directory)))
+        return self.http(partial(Handler, directory=str(directory)), context)
+
+    def http(self, handler: Callable[..., BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> int:
+        """A server of requests on the host's loopback; in TLS with a ``context``. Returns its port."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         self._web.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return int(server.server_address[1])
