@@ -258,6 +258,30 @@ with Session(allow=["{GOOD}"]) as a, Session(allow=["{OTHER}"]) as b:
     assert gone(world)
 
 
+def test_what_a_session_reached(world: World) -> None:
+    """Of each command while it ran, of the session until its end, also of what asyncio runs; of another session nothing."""
+    port, other = world.web(), world.web("more")
+    program = f"""
+import asyncio
+from houseroom import AsyncSession, Sandbox
+def seen(found):
+    return [(each.where.split(":")[0], each.connections, each.sent > 0, each.received > 0) for each in found]
+again = ["curl", "-sS", "-o", "/dev/null", "http://{GOOD}:{other}/", "-o", "/dev/null", "http://{GOOD}:{port}/"]
+with Session(allow=["{GOOD}"]) as s, Session(allow=["{GOOD}"]) as idle:
+    code(s, "{GOOD}")
+    print(seen(s.run(again).reached))
+    print(seen(s.run(["true"]).reached), seen(idle.reached))
+print(seen(s.reached))
+async def main():
+    async with AsyncSession(allow=["{GOOD}"]) as session:
+        print(seen((await session.run(again)).reached), seen(session.reached))
+asyncio.run(main())
+print(seen(Sandbox(allow=["{GOOD}"]).run(again).reached), seen(Sandbox().run(["true"]).reached))
+"""
+    one, two = [(GOOD, 1, True, True)] * 2, [(GOOD, 2, True, True), (GOOD, 1, True, True)]
+    assert application(world, program, port) == [f"{one}", "[] []", f"{two}", f"{one} {one}", f"{one} []"]
+
+
 def test_a_session_in_the_background(world: World) -> None:
     """What its policy lists is reached by each of its commands; what was refused is told of the one that failed; its proxy ends with it."""
     port = world.web()
@@ -280,6 +304,9 @@ def test_a_session_in_the_background(world: World) -> None:
             assert (f"--allow {OTHER}:{port}" in outcome.err) == (turn == 0), "each is told once"
         assert world.asked() == {GOOD}
         assert len(proxies(world)) == 2
+        told = json.loads(call("show", name, "--json").out)["reached"]
+        assert [(each["where"], each["connections"]) for each in told] == [(f"{GOOD}:{port}", world.reached[port])]
+        assert f"{GOOD}:{port}  ({world.reached[port]} connections, " in call("show", name).out
     finally:
         call("stop", name)
     assert gone(world)

@@ -18,7 +18,7 @@ from houseroom.bundle import hold
 from houseroom.enforce.linux import landlock_sys, process_sys
 from houseroom.enforce.linux.limits_sys import raise_open_files
 from houseroom.plan import landlock
-from houseroom.session import request
+from houseroom.session import ledger, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.launch import Cradle
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy
+    from houseroom.session.ledger import Traffic
 
 _REACH, _KEYS = "network.reach", frozenset(("network.allow", "network.deny"))
 
@@ -47,41 +48,40 @@ def rules_of(policy: Policy) -> bytes:
 
 
 def start(cradle: Cradle, rules: bytes) -> int:
-    """The proxy of a sandbox that stands. Returns the descriptor at which it tells what it refused, for ``refusals``."""
+    """The proxy of a sandbox that stands. Returns the descriptor of its ledger, for ``refusals`` and ``account``."""
     listeners = tuple(cradle.descriptor() for _ in range(3))
-    hear, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    told = ledger.make()
     ends = (process_sys.pidfd_open(os.getpid()), process_sys.pidfd_open(cradle.init))
     try:
         pid = os.fork()
         if pid == 0:
             try:
-                _become_proxy(rules, listeners, ends, tell)
+                _become_proxy(rules, listeners, ends, told)
             finally:
                 os._exit(1)
         process_sys.move_away(pid)
         process_sys.reap(pid)
     finally:
-        for fd in (*listeners, *ends, tell):
+        for fd in (*listeners, *ends):
             os.close(fd)
-    return hear
+    return told
 
 
 def refusals(told: int) -> tuple[Denial, ...]:
     """What the proxy has refused since it was last asked."""
     from houseroom.policy.denials import Denial
 
-    data = b""
-    try:
-        while part := os.read(told, 1 << 16):
-            data += part
-    except BlockingIOError:
-        pass  # it is still there, and has nothing more to tell
     found = []
-    for line in data.decode("utf-8", "replace").splitlines():
+    for line in ledger.refusals(told):
         what, reason, rule, origin, allow, *_ = [*line.split("\t"), "", "", "", "", ""]
         grant, obstacle = (("--allow", allow), "") if allow else ((), "no option of yours allows it")
         found.append(Denial("connect", what, rule, origin, reason, grant, obstacle, (what,)))
     return tuple(found)
+
+
+def account(told: int) -> tuple[tuple[Denial, ...], tuple[Traffic, ...]]:
+    """What the proxy has refused since it was last asked, and what has been reached by it at all."""
+    return refusals(told), ledger.reached(told)
 
 
 def _become_proxy(rules: bytes, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> NoReturn:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy, Rule, Setting
+    from houseroom.session.ledger import Traffic
     from houseroom.session.output import Relay
 
 STOPPED, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
@@ -74,7 +75,7 @@ class Outcome(Record):
     """How it ended. ``kind``: exited | signalled | timed-out | limit | not-started; ``code``: exit status, signal or errno.
 
     ``detail`` names the limit that stopped it, its value, file and line, or what else there is to say. ``notes``: what was observed
-    of it, for ``denials.read``. ``refused``: what the egress proxy did not let through.
+    of it, for ``denials.read``. ``refused``: what the egress proxy did not let through; ``reached``: where it let connections through.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Outcome(Record):
     detail: str = ""
     notes: bytes = b""
     refused: tuple[Denial, ...] = ()
+    reached: tuple[Traffic, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -302,7 +304,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
             cradle.part()
         if start.relay:
             start.relay.finish(0 if stopped else None)  # of what was stopped, only what can be passed on at once
-        refused = _egress().refusals(told) if told >= 0 else ()
+        refused, reached = _egress().account(told) if told >= 0 else ((), ())
     except SetupFailed as failure:
         start.cradle.end()
         return _outcome(Ended("killed", 0), command, start, failure)
@@ -312,7 +314,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
             os.close(told)
         if start.relay:
             start.relay.close()
-    return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused)
+    return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused, reached=reached)
 
 
 def _egress() -> ModuleType:

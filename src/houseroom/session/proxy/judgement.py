@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from errno import EACCES
 
 from houseroom.policy.connect import ANY_PORT, Connect, PlacedNetwork, Reachable, Unreachable, decide, decide_resolved
 from houseroom.policy.hosts import Address
 from houseroom.session.proxy import outside
+from houseroom.session.proxy.account import Account
 from houseroom.session.proxy.own import own_addresses
 
 TYPE_CHECKING = False
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     import socket
 
     from houseroom.policy.model import Policy
-
-_LONGEST_TOLD = 4096  # bytes of one refusal: a pipe takes so much whole or not at all (pipe(7))
-_MOST_TOLD = 1000  # refusals: a sandbox can think of new names for ever
 
 
 class Refused(OSError):
@@ -30,11 +26,10 @@ class Refused(OSError):
 
 
 class Judge:
-    """Decides, resolves, connects, and tells of what it refused. ``tell`` is a pipe that may be full: then it is not told."""
+    """Decides, resolves, connects, and keeps account of it in a ledger, whose descriptor is ``tell``."""
 
     def __init__(self, policy: Policy, tell: int):
-        self.placed, self.tell = PlacedNetwork(policy, own_addresses()), tell
-        self.told: set[str] = set()
+        self.placed, self.account = PlacedNetwork(policy, own_addresses()), Account(tell)
 
     def check(self, host: str | Address, port: int) -> Connect:
         """Whether it may be reached at all, before anybody is asked for the name. Raises Refused."""
@@ -67,10 +62,4 @@ class Judge:
 
     def note(self, what: str, reason: str, rule: str = "", origin: str = "", allow: str = "") -> None:
         """Tell of a refusal, once: what was to be reached, why not, the rule and where it is, and the rule that would allow it."""
-        if what in self.told or len(self.told) >= _MOST_TOLD:
-            return
-        self.told.add(what)
-        parts = (" ".join(part.split()) for part in (what, reason, rule, origin, allow))
-        line = "\t".join(parts).encode("utf-8", "backslashreplace")[: _LONGEST_TOLD - 1]
-        with suppress(OSError):  # it is full, or nobody wants to know
-            os.write(self.tell, line + b"\n")
+        self.account.refuse(what, reason, rule, origin, allow)
