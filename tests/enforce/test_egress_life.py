@@ -271,6 +271,7 @@ with Session(allow=["{GOOD}"]) as s, Session(allow=["{GOOD}"]) as idle:
     code(s, "{GOOD}")
     print(seen(s.run(again).reached))
     print(seen(s.run(["true"]).reached), seen(idle.reached))
+    s.popen(again).wait()
 print(seen(s.reached))
 async def main():
     async with AsyncSession(allow=["{GOOD}"]) as session:
@@ -278,7 +279,7 @@ async def main():
 asyncio.run(main())
 print(seen(Sandbox(allow=["{GOOD}"]).run(again).reached), seen(Sandbox().run(["true"]).reached))
 """
-    one, two = [(GOOD, 1, True, True)] * 2, [(GOOD, 2, True, True), (GOOD, 1, True, True)]
+    one, two = [(GOOD, 1, True, True)] * 2, [(GOOD, 3, True, True), (GOOD, 2, True, True)]
     assert application(world, program, port) == [f"{one}", "[] []", f"{two}", f"{one} {one}", f"{one} []"]
 
 
