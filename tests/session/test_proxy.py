@@ -105,7 +105,15 @@ not-an-address  broken.example.org
 @pytest.mark.needs("userns")
 def test_the_hosts_own_table_of_names_is_honoured(tmp_path: Path) -> None:
     """Every address of a name, whatever its case there; a comment says nothing. The twin is the same without the table."""
-    names = ["made.example.org", "alias.example.org", "behind.example.org", "commented.example.org", "ade.example.org"]
+    names = [
+        "made.example.org",
+        "alias.example.org",
+        "behind.example.org",
+        "commented.example.org",
+        "ade.example.org",
+        "deep.localhost",
+        "xlocalhost",
+    ]
     table, empty = tmp_path / "hosts", tmp_path / "empty"
     table.write_text(TABLE)
     empty.write_text("")
@@ -118,6 +126,7 @@ def test_the_hosts_own_table_of_names_is_honoured(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
         found[file] = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert {found[file].pop("deep.localhost") for file in found} == {"127.0.0.1 ::1"}, "whoever is asked: it is of this host (RFC 6761)"
     assert set(found[empty].values()) <= {"OSError", "NoSuchName"}
     assert found[table] == {
         **found[empty],
