@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import marshal
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ if sys.platform != "linux":
 
 from houseroom.policy.hosts import Address
 from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
-from houseroom.session import egress, ledger, request
+from houseroom.session import egress, ledger
 from houseroom.session.proxy import outside
 from houseroom.session.proxy.account import RECEIVED, SENT
 from houseroom.session.proxy.judgement import Judge
@@ -42,7 +41,7 @@ def judge() -> Iterator[tuple[Judge, int]]:
     stratum = Stratum("workspace", (rule,), {"network.reach": Setting("listed", _WHERE)}, frozenset())
     rules = egress.rules_of(Policy("test", (stratum,)))
     told = ledger.make()
-    yield Judge(request.policy_of(marshal.loads(rules)), told), told
+    yield Judge(egress.policy_of(rules), told), told
     os.close(told)
 
 

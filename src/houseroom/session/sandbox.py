@@ -107,6 +107,7 @@ class Prepared:
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
         self.egress = _egress().rules_of(policy)
+        self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
 
@@ -114,6 +115,7 @@ class Prepared:
         """Make the command's environment of the caller's."""
         self.choice = environment.choose(self.placed, map(os.fsdecode, environ))
         self.environment, self.withheld = environment.build(self.choice, environ)
+        self.proxies = _egress().proxies_of_host(self.egress, environ)
         return self.choice
 
     def start(self, command: Command | None) -> Cradle:
@@ -141,6 +143,7 @@ class Again:
         self.cradle, self.limits, self.choice = cradle, memory.limits, memory.choice
         self.environment, self.withheld = given, withheld
         self.egress = memory.egress
+        self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
         self.ceilings = Limits(memory.ceilings)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
@@ -207,6 +210,11 @@ def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cr
     except KeyError:  # a variable that the policy was not asked about
         return None
     again = Again(cradle, memory, given, withheld)
+    if memory.egress:
+        try:
+            again.proxies = _egress().proxies_of_host(memory.egress, environ)
+        except SetupFailed:
+            return None  # it is told when nothing has begun
     again.relay = _relay(again.ceilings, command)
     try:
         cradle.start_packed(memory.packed, _order(command, given, again.relay))
@@ -291,7 +299,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
         cradle.go()
         cradle.ready()
         if start.egress:
-            told = _egress().start(cradle, start.egress)
+            told = _egress().start(cradle, start.egress, start.proxies)
         if attend is None:
             cradle.forward_signals()  # until here they end us, and with us what has begun
         limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
@@ -333,7 +341,7 @@ def begin(start: Prepared | Again) -> Starters:
         cradle = start.start(None)
         cradle.go()
         cradle.ready()
-        told = _egress().start(cradle, start.egress) if start.egress else -1
+        told = _egress().start(cradle, start.egress, start.proxies) if start.egress else -1
         first = cradle.descriptor()
     except BaseException:
         start.cradle.end()

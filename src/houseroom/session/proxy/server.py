@@ -46,10 +46,10 @@ _SOCKS_CODES = {
 }
 
 
-def serve(policy: Policy, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> None:
+def serve(policy: Policy, proxies: dict[str, str], listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> None:
     """Serve until one of ``ends``, descriptors of processes, is ready. ``listeners``: names by UDP and TCP, everything else."""
     gc.enable()
-    asyncio.run(_live(Server(Judge(policy, tell)), listeners, ends))
+    asyncio.run(_live(Server(Judge(policy, tell, proxies)), listeners, ends))
 
 
 async def _live(server: Server, listeners: tuple[int, ...], ends: tuple[int, ...]) -> None:
@@ -156,15 +156,16 @@ class Server:
             return dns_message.no_such_name(query, "the policy does not allow this name")
         if query.kind != dns_message.A or not query.wants_addresses:
             return dns_message.no_data(query)
+        if self.judge.by_upstream(name, 0):  # which alone may know it
+            return dns_message.addresses(query, [self.names.address(name)], _TTL, limit=limit)
         if self.asking >= _MOST_QUESTIONS:
             return dns_message.failed(query)  # rather than a heap of questions that grows as fast as they can be asked
         self.asking += 1
         try:
             await outside.addresses(name)
-        except outside.NoSuchName:
-            return dns_message.no_such_name(query)
-        except OSError:
-            return dns_message.failed(query)
+        except OSError as error:
+            self.judge.missed(Connect(name, 0), error)
+            return dns_message.no_such_name(query) if isinstance(error, outside.NoSuchName) else dns_message.failed(query)
         finally:
             self.asking -= 1
         return dns_message.addresses(query, [self.names.address(name)], _TTL, limit=limit)
