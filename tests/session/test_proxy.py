@@ -16,6 +16,7 @@ if sys.platform != "linux":
 
 from houseroom.policy.hosts import Address
 from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
+from houseroom.policy.traffic import Traffic
 from houseroom.session import egress, ledger
 from houseroom.session.proxy import outside
 from houseroom.session.proxy.account import RECEIVED, SENT
@@ -144,8 +145,8 @@ def test_only_so_many_destinations_are_counted_by_themselves(judge: tuple[Judge,
             counts[SENT] += at
             counts[RECEIVED] += 1
     found = ledger.reached(told)
-    assert found[:1000] == tuple(ledger.Traffic(f"x{at}.example.org:443", 2, 2 * at, 2) for at in range(1000))
-    assert found[1000:] == (ledger.Traffic("others", 1000, 2 * sum(range(1000, 1500)), 1000),)
+    assert found[:1000] == tuple(Traffic(f"x{at}.example.org:443", 2, 2 * at, 2) for at in range(1000))
+    assert found[1000:] == (Traffic("others", 1000, 2 * sum(range(1000, 1500)), 1000),)
     assert os.fstat(told).st_size == size
 
 
@@ -157,10 +158,10 @@ def test_the_longest_name_has_room_and_what_is_refused_stands_apart(judge: tuple
         judging.account.connected(where)
         judging.note(where, "no\treason\n" * 1000)
     before = ledger.reached(told)
-    assert before == (ledger.Traffic(longest, 1), ledger.Traffic("x.example.org:1", 1))
+    assert before == (Traffic(longest, 1), Traffic("x.example.org:1", 1))
     assert [denial.path for denial in egress.refusals(told)] == [longest, "x.example.org:1"]
     judging.account.connected("x.example.org:1")[SENT] += 5
-    assert ledger.since(before, ledger.reached(told)) == (ledger.Traffic("x.example.org:1", 1, 5, 0),)
+    assert ledger.since(before, ledger.reached(told)) == (Traffic("x.example.org:1", 1, 5, 0),)
 
 
 def test_what_is_no_ledger_is_read_as_an_empty_or_a_short_one(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from houseroom.frontends.arguments import Path, Stream, Words
     from houseroom.policy.denials import Denial
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.course import Course
     from houseroom.session.exchange import Captured
-    from houseroom.session.ledger import Traffic
 
 SIZE = (24, 80)  # rows and columns of a terminal that nobody sees
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from houseroom.policy.denials import Denial
-    from houseroom.session.ledger import Traffic
+    from houseroom.policy.traffic import Traffic
 
 
 class Usage(Record):

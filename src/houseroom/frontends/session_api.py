@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from houseroom.frontends.arguments import Description, Path, Stream, Words
     from houseroom.frontends.asked import Asked
     from houseroom.policy.model import Policy
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.course import Course
     from houseroom.session.exchange import Captured
-    from houseroom.session.ledger import Traffic
     from houseroom.session.standing import Standing
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.launch import Cradle
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy
-    from houseroom.session.ledger import Traffic
+    from houseroom.policy.traffic import Traffic
 
 _SETTINGS, _KEYS = frozenset(("network.reach", "network.upstream")), frozenset(("network.allow", "network.deny"))
 _DIRECT, _UPSTREAM = b"-", b"u"  # what rules begin with: whether the host's own proxy is used

@@ -7,10 +7,13 @@ it share, is up to where refusals have been told.
 
 from __future__ import annotations
 
-import os
 import sys
 
-from houseroom.policy.record import Record
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import os
+
+from houseroom.policy.traffic import Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,22 +26,6 @@ LONGEST_LINE: Final = 4096  # bytes
 NUMBERS: Final = 24  # bytes that a slot begins with: three numbers; its name follows, up to the first NUL
 SLOT: Final = 288  # bytes: a name of 253 and a port fit
 LINES: Final = (MOST_REACHED + 2) * SLOT  # where lines begin: the first slot holds where they end, the last one is for the others
-
-
-class Traffic(Record):
-    """A destination that was reached, as host and port: how many connections, and bytes from the sandbox to it and back.
-
-    Of what was encrypted the bytes are the encrypted ones; what a program says to the proxy itself does not count.
-    """
-
-    where: str
-    connections: int = 0
-    sent: int = 0
-    received: int = 0
-
-    def as_document(self) -> dict[str, object]:
-        """For JSON."""
-        return {name: getattr(self, name) for name in self.__match_args__}
 
 
 def make() -> int:

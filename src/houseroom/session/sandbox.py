@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy, Rule, Setting
-    from houseroom.session.ledger import Traffic
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.output import Relay
 
 STOPPED, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.starters import Starter
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.counting import Counting
     from houseroom.session.course import Call, Course
     from houseroom.session.exchange import Plumbing
-    from houseroom.session.ledger import Traffic
     from houseroom.session.limits import Hits
     from houseroom.session.session_limits import SessionLimits
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from houseroom.frontends.asked import Asked
     from houseroom.frontends.completed import Completed
     from houseroom.policy.model import Policy
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.course import Call
-    from houseroom.session.ledger import Traffic
 
 
 class AsyncSession:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from houseroom.frontends.cli.options import Given
     from houseroom.policy.model import Places
     from houseroom.policy.observation import Observed
-    from houseroom.session.ledger import Traffic
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.sandbox import Outcome
 
 MOST = 5

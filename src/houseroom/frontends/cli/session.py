@@ -166,7 +166,7 @@ def show(given: Given) -> int:
 def _reached(found: list[dict[str, Any]]) -> list[str]:
     """The listed hosts that were reached, those with the most bytes first."""
     from houseroom.frontends.cli.denials import MOST, count
-    from houseroom.session.ledger import Traffic
+    from houseroom.policy.traffic import Traffic
 
     known = sorted((Traffic(**each) for each in found), key=lambda each: -each.sent - each.received)
     return [f"{each.where}  ({count(each)})" for each in known[:MOST]] + ([f"{len(known) - MOST} more"] if len(known) > MOST else [])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import mmap
 import os
 from contextlib import suppress

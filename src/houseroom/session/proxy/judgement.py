@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
 import asyncio
 from contextlib import suppress
 from errno import EACCES
