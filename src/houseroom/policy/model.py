@@ -31,6 +31,7 @@ PRECEDENCE: Final = {HIDE: 5, PROTECT: 4, PRIVATE: 3, SCRATCH: 2, WRITE: 1, READ
 LAYERS: Final = ("preset", "organisation", "user", "project", "session")
 
 NETWORK_REACHES: Final = ("none", "listed", "open")
+UPSTREAMS: Final = ("none", "host")
 GIT_MODES: Final = ("read-only", "guarded", "free")
 
 
@@ -110,6 +111,8 @@ def narrowness(key: str, value: object) -> float:
     """A number that is smaller for the narrower value of a setting."""
     if key == "network.reach":
         return NETWORK_REACHES.index(str(value))
+    if key == "network.upstream":
+        return UPSTREAMS.index(str(value))
     if key == "git.mode":
         return GIT_MODES.index(str(value))
     return float(value)  # type: ignore[arg-type]  # limits and durations are numbers: bytes, seconds, counts

@@ -209,6 +209,9 @@ class _Reader:
                     raise self.error(path, f"{key.name}: {error.message}", error.hint) from None
             case keys.CHOICE, str():
                 if value in key.choices:
+                    if key.name == "network.upstream" and value != "none" and self.layer == "project":
+                        hint = "Say it in your own policy, or for one run: --upstream host"
+                        raise self.error(path, "a project can't have the host's proxy used, behind which no address is judged", hint)
                     return value
                 raise self.error(path, f"{key.name} can't be {value!r}", self.choose(value, key.choices))
         hint = f"Write {key.leaf} = {key.example}."

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy, Rule, Setting
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.output import Relay
 
 STOPPED, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
@@ -74,7 +75,7 @@ class Outcome(Record):
     """How it ended. ``kind``: exited | signalled | timed-out | limit | not-started; ``code``: exit status, signal or errno.
 
     ``detail`` names the limit that stopped it, its value, file and line, or what else there is to say. ``notes``: what was observed
-    of it, for ``denials.read``. ``refused``: what the egress proxy did not let through.
+    of it, for ``denials.read``. ``refused``: what the egress proxy did not let through; ``reached``: where it let connections through.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Outcome(Record):
     detail: str = ""
     notes: bytes = b""
     refused: tuple[Denial, ...] = ()
+    reached: tuple[Traffic, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -105,6 +107,7 @@ class Prepared:
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
         self.egress = _egress().rules_of(policy)
+        self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
 
@@ -112,6 +115,7 @@ class Prepared:
         """Make the command's environment of the caller's."""
         self.choice = environment.choose(self.placed, map(os.fsdecode, environ))
         self.environment, self.withheld = environment.build(self.choice, environ)
+        self.proxies = _egress().proxies_of_host(self.egress, environ)
         return self.choice
 
     def start(self, command: Command | None) -> Cradle:
@@ -139,6 +143,7 @@ class Again:
         self.cradle, self.limits, self.choice = cradle, memory.limits, memory.choice
         self.environment, self.withheld = given, withheld
         self.egress = memory.egress
+        self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
         self.ceilings = Limits(memory.ceilings)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
@@ -205,6 +210,11 @@ def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cr
     except KeyError:  # a variable that the policy was not asked about
         return None
     again = Again(cradle, memory, given, withheld)
+    if memory.egress:
+        try:
+            again.proxies = _egress().proxies_of_host(memory.egress, environ)
+        except SetupFailed:
+            return None  # it is told when nothing has begun
     again.relay = _relay(again.ceilings, command)
     try:
         cradle.start_packed(memory.packed, _order(command, given, again.relay))
@@ -289,7 +299,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
         cradle.go()
         cradle.ready()
         if start.egress:
-            told = _egress().start(cradle, start.egress)
+            told = _egress().start(cradle, start.egress, start.proxies)
         if attend is None:
             cradle.forward_signals()  # until here they end us, and with us what has begun
         limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
@@ -302,7 +312,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
             cradle.part()
         if start.relay:
             start.relay.finish(0 if stopped else None)  # of what was stopped, only what can be passed on at once
-        refused = _egress().refusals(told) if told >= 0 else ()
+        refused, reached = _egress().account(told) if told >= 0 else ((), ())
     except SetupFailed as failure:
         start.cradle.end()
         return _outcome(Ended("killed", 0), command, start, failure)
@@ -312,7 +322,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
             os.close(told)
         if start.relay:
             start.relay.close()
-    return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused)
+    return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused, reached=reached)
 
 
 def _egress() -> ModuleType:
@@ -331,7 +341,7 @@ def begin(start: Prepared | Again) -> Starters:
         cradle = start.start(None)
         cradle.go()
         cradle.ready()
-        told = _egress().start(cradle, start.egress) if start.egress else -1
+        told = _egress().start(cradle, start.egress, start.proxies) if start.egress else -1
         first = cradle.descriptor()
     except BaseException:
         start.cradle.end()

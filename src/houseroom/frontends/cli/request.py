@@ -116,9 +116,9 @@ def subject(path: str) -> str:
 
 
 def settings(given: Given) -> dict[str, Setting]:
-    """The settings given as options: ``network.reach``, ``git.mode``, ``limits.*``. Raises UsageError, PolicyError."""
+    """The settings given as options: of the network, ``git.mode``, ``limits.*``. Raises UsageError, PolicyError."""
     out: dict[str, Setting] = {}
-    for option, key in (("net", "network.reach"), ("git", "git.mode")):
+    for option, key in (("net", "network.reach"), ("upstream", "network.upstream"), ("git", "git.mode")):
         value = given.one(option)
         if value is not None:
             out[key] = Setting(value, COMMAND_LINE)

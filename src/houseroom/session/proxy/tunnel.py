@@ -17,6 +17,12 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from houseroom.session.proxy.account import RECEIVED, SENT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.session.proxy.account import Counts
+
 _CHUNK = 1 << 16  # bytes read at once, and what a pipe holds
 _SMALL = 1 << 18  # bytes of one direction after which its pipe is worth having
 _PIPE = 1 << 18
@@ -29,14 +35,19 @@ class Broken(Exception):
 
 
 async def join(
-    inner: socket.socket, outer: socket.socket, first: bytes = b"", look: Callable[[bytes], bytes | None] | None = None
-) -> tuple[int, int]:
-    """Pass on both ways until both have ended; how many bytes went out and came in.
+    inner: socket.socket,
+    outer: socket.socket,
+    first: bytes = b"",
+    look: Callable[[bytes], bytes | None] | None = None,
+    counts: Counts | None = None,
+) -> None:
+    """Pass on both ways until both have ended. How many bytes went out and came in is added to ``counts`` before they are passed on.
 
     ``first`` has been read from ``inner`` already. ``look`` is shown what ``inner`` sends, all of it so far, until it returns what is to be
     passed on of it; None while it wants more, and it raises Broken for what must not go on.
     """
-    out, back = _Way(inner, outer), _Way(outer, inner)
+    counts = [0, 0, 0] if counts is None else counts
+    out, back = _Way(inner, outer, counts, SENT), _Way(outer, inner, counts, RECEIVED)
     tasks = [asyncio.ensure_future(out.begin(first, look)), asyncio.ensure_future(back.begin(b"", None))]
     try:
         await asyncio.gather(*tasks)
@@ -44,7 +55,6 @@ async def join(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-    return out.count, back.count
 
 
 def reset(sock: socket.socket) -> None:
@@ -57,8 +67,9 @@ def reset(sock: socket.socket) -> None:
 class _Way:
     """One direction."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket):
+    def __init__(self, source: socket.socket, sink: socket.socket, counts: Counts, which: int):
         self.source, self.sink, self.count = source, sink, 0
+        self.counts, self.which = counts, which
         self.loop = asyncio.get_running_loop()
 
     async def begin(self, first: bytes, look: Callable[[bytes], bytes | None] | None) -> None:
@@ -66,8 +77,8 @@ class _Way:
             if look is not None:
                 first = await self._looked_at(first, look)
             while first or await self._more():
+                self._add(len(first or self.data))
                 await self.loop.sock_sendall(self.sink, first or self.data)
-                self.count += len(first or self.data)
                 first = b""
                 if self.count > _SMALL and (pipe := _pipe()):
                     await self._move(*pipe)
@@ -78,6 +89,10 @@ class _Way:
         except OSError as error:
             if error.errno != 107:  # ENOTCONN: the other side has gone already
                 raise Broken(str(error)) from error
+
+    def _add(self, size: int) -> None:
+        self.count += size
+        self.counts[self.which] += size
 
     async def _more(self) -> bool:
         self.data = await self.loop.sock_recv(self.source, _CHUNK)
@@ -105,6 +120,7 @@ class _Way:
                     continue
                 if not held:
                     return
+                self._add(held)
                 while held:
                     try:
                         moved = os.splice(reading, sink, held, flags=_FLAGS)
@@ -112,7 +128,6 @@ class _Way:
                         await self._ready(self.loop.add_writer, self.loop.remove_writer, sink)
                         continue
                     held -= moved
-                    self.count += moved
         finally:
             os.close(reading)
             os.close(writing)
