@@ -9,6 +9,7 @@ from errno import EACCES
 from houseroom.policy.connect import ANY_PORT, Connect, PlacedNetwork, Reachable, Unreachable, decide, decide_resolved
 from houseroom.policy.hosts import Address
 from houseroom.session.proxy import outside
+from houseroom.session.proxy.buffers import Buffers
 from houseroom.session.proxy.own import own_addresses
 
 TYPE_CHECKING = False
@@ -30,10 +31,13 @@ class Refused(OSError):
 
 
 class Judge:
-    """Decides, resolves, connects, and tells of what it refused. ``tell`` is a pipe that may be full: then it is not told."""
+    """Decides, resolves, connects, and tells of what it refused. ``tell`` is a pipe that may be full: then it is not told.
+
+    ``buffers``: how much each connection may hold, whoever it was made for.
+    """
 
     def __init__(self, policy: Policy, tell: int):
-        self.placed, self.tell = PlacedNetwork(policy, own_addresses()), tell
+        self.placed, self.tell, self.buffers = PlacedNetwork(policy, own_addresses()), tell, Buffers()
         self.told: set[str] = set()
 
     def check(self, host: str | Address, port: int) -> Connect:
@@ -53,7 +57,9 @@ class Judge:
         refused = next((decision for _, decision in decisions if isinstance(decision, Unreachable)), None)
         if not fit and refused is not None:
             self._refuse(refused)
-        return await outside.connect(fit, port)
+        sock = await outside.connect(fit, port)
+        self.buffers.outer(sock)
+        return sock
 
     def answers(self, name: str) -> bool:
         """Whether a name may be resolved: it may be reached at some port."""
