@@ -165,4 +165,4 @@ TASKS = {task.__name__: task for task in (proof, give, take, requests, crowds, s
 if __name__ == "__main__":
     import json
 
-    print(json.dumps(TASKS[sys.argv[2]](int(sys.argv[1]), *sys.argv[3:])))  # type: ignore[operator]
+    print(json.dumps(TASKS[sys.argv[2]](int(sys.argv[1]), *sys.argv[3:])))

@@ -87,7 +87,7 @@ def _with_the_server_listed(one: Contestant, places: Places, port: int) -> Conte
 
 def _lets_only_it_be_reached(one: Contestant, port: int) -> str:
     try:
-        found = _asked(one, port, "proof")
+        found: list[object] = [*_asked(one, port, "proof")]
     except OSError as error:
         return str(error)
     if HOST not in found:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The kernel holds twice as much, for it counts what it spends on packets too (socket(7), SO_RCVBUF). Packets of the loopback have
 # 64 KiB: with less room than for one each waits for the acknowledgement of the one before, 40 ms.
-SHARES: Final = ((16, 1 << 19), (64, 1 << 17), (1 << 16, 1 << 16))  # up to so many connections, so many bytes for each buffer
+SHARES: Final = ((16, 1 << 20), (64, 1 << 17), (1 << 16, 1 << 16))  # up to so many connections, so many bytes for each buffer
 FITTED: Final = 128 << 20  # bytes for connections whose buffers the kernel fits to the way's length: one far away needs much to be fast
 
 

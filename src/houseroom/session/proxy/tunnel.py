@@ -64,7 +64,8 @@ class _Way:
         try:
             if look is not None:
                 first = await self._looked_at(first, look)
-            await self.loop.sock_sendall(self.sink, first)
+            if first:
+                await self.loop.sock_sendall(self.sink, first)
             self.count = len(first)
             await self._flow()
             self.sink.shutdown(socket.SHUT_WR)
@@ -115,7 +116,8 @@ class _Way:
             passed = self.sink.send(_SCRATCH[:found])
         except BlockingIOError:
             return True
-        self.source.recv_into(_SCRATCH, passed, socket.MSG_TRUNC)  # taken out, without another copy (tcp(7))
+        if self.source.recv_into(_SCRATCH, passed, socket.MSG_TRUNC) != passed:  # taken out, without another copy (tcp(7))
+            raise ConnectionError("urgent data has come in between")  # never twice the same
         self.count += passed
         full = passed < found
         self.size = max(passed, _LEAST) if full else min(2 * self.size, _MOST) if passed == self.size else self.size
