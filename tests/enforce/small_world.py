@@ -18,7 +18,7 @@ from runner import Bench, Outcome, alive
 
 Talk = Callable[[socket.socket], None]
 GOOD = "good.example.org"
-_ROOM = 1 << 16  # for the names that the resolver is asked for
+_ROOM = 1 << 20  # for the names that the resolver is asked for
 
 
 class World:

@@ -30,13 +30,13 @@ def standing(world: World) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     process = world.start(["sh", "-c", "echo READY; read line"], GOOD)
     try:
         assert b"READY" in Bench.until_ready(process)
-        assert eventually(lambda: _settled(world, process.pid))
+        assert eventually(lambda: settled(world, process.pid))
         yield process, proxies(world, process.pid)[0]
     finally:
         Bench.end(process)
 
 
-def _settled(world: World, supervisor: int) -> bool:
+def settled(world: World, supervisor: int) -> bool:
     """Whether there is one proxy and nobody else: no longer the process between, which forks it and ends."""
     found = proxies(world, supervisor)
     try:

@@ -109,7 +109,7 @@ def _become_proxy(rules: bytes, proxies: dict[str, str], listeners: tuple[int, .
     os.setsid()
     os.chdir("/")
     _own_signals()
-    raise_open_files()  # two for each connection, and more for those that carry much
+    raise_open_files()  # two for each connection
     process_sys.empty_streams()
     process_sys.close_except(3, *listeners, *ends, tell, *hold(()))
     from houseroom.session.proxy.server import serve  # while root may still read what is only others'

@@ -24,6 +24,7 @@ from houseroom.policy.connect import (
 from houseroom.policy.hosts import Address
 from houseroom.session.proxy import outside
 from houseroom.session.proxy.account import Account
+from houseroom.session.proxy.buffers import Buffers
 from houseroom.session.proxy.own import own_addresses
 from houseroom.session.proxy.upstream import Upstream
 
@@ -47,10 +48,13 @@ class Refused(OSError):
 
 
 class Judge:
-    """Decides, resolves, connects, and keeps account of it in a ledger, whose descriptor is ``tell``."""
+    """Decides, resolves, connects, and keeps account of it in a ledger, whose descriptor is ``tell``.
+
+    ``buffers``: how much each connection may hold, whoever it was made for.
+    """
 
     def __init__(self, policy: Policy, tell: int, proxies: Mapping[str, str] = _NO_PROXIES):
-        self.placed, self.account = PlacedNetwork(policy, own_addresses()), Account(tell)
+        self.placed, self.account, self.buffers = PlacedNetwork(policy, own_addresses()), Account(tell), Buffers()
         self.upstream = Upstream(proxies, used=takes_upstream(policy))
 
     def check(self, host: str | Address, port: int) -> Connect:
@@ -64,14 +68,14 @@ class Judge:
     async def reach(self, host: str | Address, port: int) -> socket.socket:
         """A connection to it, at an address that was judged. Raises Refused and OSError."""
         act = self.check(host, port)
-        if self.by_upstream(host, port):
-            return await self._by_upstream(act)
         try:
-            return await self._directly(act)
+            sock = await (self._by_upstream(act) if self.by_upstream(host, port) else self._directly(act))
         except Refused:
             raise
         except OSError as error:
             raise self.missed(act, error) from None
+        self.buffers.outer(sock)
+        return sock
 
     async def _directly(self, act: Connect) -> socket.socket:
         found = (act.host,) if isinstance(act.host, Address) else await outside.addresses(act.host)

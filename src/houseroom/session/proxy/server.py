@@ -95,12 +95,14 @@ class Server:
 
     async def _served(self, sock: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
         try:
+            self.judge.buffers.enter(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await serve(sock)
         except (OSError, ValueError, tunnel.Broken):
             tunnel.reset(sock)
         finally:
             sock.close()
+            self.judge.buffers.leave()
             self.room.release()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
