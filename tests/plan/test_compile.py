@@ -13,7 +13,7 @@ from houseroom.plan import steps
 from houseroom.plan.compile import compile_plan
 from houseroom.plan.facts import Host
 from houseroom.plan.render import as_text, line_of, spell
-from houseroom.policy.model import Origin, Policy, Setting
+from houseroom.policy.model import Origin, Policy, Rule, Setting
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -25,6 +25,7 @@ def limited(given: dict[str, object]) -> Policy:
 
 
 PROJECT: Files = {**PLAIN, "/home/me/work/.git": "dir", "/home/me/work/.env": "file", "/home/me/work/src": "dir"}
+PORT = Rule("network.publish", "8000", Origin("user", "user.toml", 1, 1))
 DOTS = (("protect", "**/.git"), ("hide", "**/.env"))
 
 # name → what it shows, policy, files, host, forced rung
@@ -112,6 +113,7 @@ CASES: dict[str, tuple[Policy, Files, Host, str]] = {
         HOST.with_(cgroup="cgroup v2 is not delegated to us"),
         "",
     ),
+    "published-ports": (policy(ordinary().strata[0].with_(rules=(*ordinary().strata[0].rules, PORT))), PROJECT, HOST, ""),
     "listed-hosts": (limited({"network.reach": "listed"}), PROJECT, HOST, ""),
     "wsl-2": (ordinary(*DOTS), PROJECT, HOST.with_(wsl=2), ""),
     "odd-names": (
@@ -173,6 +175,7 @@ FIELDS = {
     "Seccomp": "program network mediated why observe",
     "Mediate": "roots rules pinned sockets why proxy",
     "Egress": "address dns port why",
+    "Publish": "ports why",
     "Resolver": "path content why",
     "Watch": "roots rules hidden secrets why",
 }

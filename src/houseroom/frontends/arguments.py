@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         environment: Sequence[str]
         network: str | None
         allow: Sequence[str]
+        publish: Sequence[int]
         git: str | None
         accept: Sequence[str]
         observe: str

@@ -7,7 +7,7 @@ specific rule is mounted over a shallower one, which is exactly how ``policy.dec
 from __future__ import annotations
 
 from houseroom.errors import CannotEnforce, PolicyError
-from houseroom.plan import egress, landlock, limits
+from houseroom.plan import egress, landlock, limits, publish
 from houseroom.plan.coverage import cover
 from houseroom.plan.facts import DIRECTORY, LINK, MISSING, Entry
 from houseroom.plan.steps import (
@@ -91,6 +91,7 @@ def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "", observe:
         *limits.group(placed.policy, facts.host),
         *_surroundings(placed, facts.host, rung, network=closed_network),
         *way_out[:1],
+        *publish.steps(placed.policy, own_network=rung == NAMESPACES),
         *mounts,
         *way_out[1:],
         *limits.tally(placed.policy, facts.host, _areas(mounts, rung)),

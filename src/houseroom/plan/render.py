@@ -20,7 +20,8 @@ _FILES = "files, each over those above it"
 _LOCKS = "locks on the command, and what init does for it"
 _GROUPS: dict[type[plan.Step], str] = {
     **dict.fromkeys(
-        (plan.Cgroup, plan.Namespaces, plan.Root, plan.Area, plan.Loopback, plan.Egress, plan.Devices, plan.Proc), _SURROUNDINGS
+        (plan.Cgroup, plan.Namespaces, plan.Root, plan.Area, plan.Loopback, plan.Egress, plan.Publish, plan.Devices, plan.Proc),
+        _SURROUNDINGS,
     ),
     **dict.fromkeys((plan.Private, plan.Scratch, plan.Bind, plan.Mask, plan.Resolver), _FILES),
     **dict.fromkeys((plan.Tally, plan.Mediate, plan.Watch, plan.Lock, plan.Landlock, plan.Seccomp), _LOCKS),
@@ -66,7 +67,7 @@ def line_of(step: plan.Step) -> Line:
             return Line("root", base, "/", why)
         case plan.Area(size, why):
             return Line("area", _size(size), "private tmpfs", why)
-        case plan.Loopback() | plan.Egress() | plan.Resolver():
+        case plan.Loopback() | plan.Egress() | plan.Publish() | plan.Resolver():
             return _network(step)
         case plan.Devices(why):
             return Line("devices", "", "/dev", why)
@@ -86,13 +87,15 @@ def line_of(step: plan.Step) -> Line:
     raise TypeError(f"no words for {step!r}")
 
 
-def _network(step: plan.Loopback | plan.Egress | plan.Resolver) -> Line:
+def _network(step: plan.Loopback | plan.Egress | plan.Publish | plan.Resolver) -> Line:
     match step:
         case plan.Loopback(why):
             return Line("raise", "", "loopback", why)
         case plan.Egress(address, dns, port, why):
             ends = (("names", f"{address}:{dns} UDP and TCP"), ("else", f"{address}:{port}"))
             return Line("listen", "", "egress proxy", why, ends)
+        case plan.Publish(ports, why):
+            return Line("publish", "", "ports", why, tuple(("port", str(port)) for port in ports))
         case plan.Resolver(path, _content, why):
             return Line("file", "own", spell(path), why)
 

@@ -133,6 +133,16 @@ class Egress(Step):
     why: str
 
 
+class Publish(Step):
+    """A process of ours on the host takes connections to ``ports`` of its loopback and makes them to the same ones of the sandbox's.
+
+    init passes its network out; nothing listens inside for it, and nothing of it is inside.
+    """
+
+    ports: tuple[int, ...]
+    why: str
+
+
 class Resolver(Step):
     """A file of the sandbox's own over ``path`` that names the one server that answers for host names."""
 

@@ -32,7 +32,6 @@ NARROWING_SETTINGS = ("limits.", "session.")
 
 # What a policy can say and nothing enforces yet, each with the reason that a person is told.
 UNENFORCED = {
-    "network.publish": "ports of the sandbox can't be published yet",
     "network.sockets": "sockets of the host can't be let through yet",
 }
 INSPECTED = "methods and paths can't be told apart without looking into TLS, which nothing does yet"

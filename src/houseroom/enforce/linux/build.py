@@ -44,13 +44,14 @@ class Build:
         self.own_devices: set[int] = set()  # file systems on which nothing of the host shows
         self.attic = self.proc = self.masks = -1
         self.devices: dict[bytes, int] = {}
-        self.listeners: tuple[int, ...] = ()  # of the egress proxy: host names by UDP and by TCP, everything else
+        self.listeners: tuple[int, ...] = ()  # passed out: the egress proxy's for host names by UDP and TCP, for all else; the network
         self.actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
             plan.Namespaces: ("enter a network namespace for", enter_network),
             plan.Root: ("build the root from", self._root),
             plan.Area: ("make the private tmpfs", self._area),
             plan.Loopback: ("bring up", loopback),
             plan.Egress: ("listen for", self._egress),
+            plan.Publish: ("pass out the network for", self._publish),
             plan.Resolver: ("put a file over", self._resolver),
             plan.Devices: ("build", self._devices),
             plan.Proc: ("mount", self._proc),
@@ -149,6 +150,9 @@ class Build:
             listening(step.address, step.dns),
             listening(step.address, step.port),
         )
+
+    def _publish(self, _step: plan.Publish) -> None:
+        self.listeners += (os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),)
 
     def _resolver(self, step: plan.Resolver) -> None:
         """Over the file itself: its name may be a link into a directory that is empty here."""
