@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from facts_kit import HOST, PLAIN, Files, of_preset, on_host, ordinary, policy, stratum
+from facts_kit import HOST, PLAIN, Files, of_preset, on_host, ordinary, policy, stratum, with_rules
 
 from houseroom.errors import CannotEnforce, PolicyError
 from houseroom.plan import steps
 from houseroom.plan.compile import compile_plan
 from houseroom.plan.facts import Host
 from houseroom.plan.render import as_text, line_of, spell
-from houseroom.policy.model import Origin, Policy, Rule, Setting
+from houseroom.policy.model import Origin, Policy, Setting
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -25,7 +25,7 @@ def limited(given: dict[str, object]) -> Policy:
 
 
 PROJECT: Files = {**PLAIN, "/home/me/work/.git": "dir", "/home/me/work/.env": "file", "/home/me/work/src": "dir"}
-PORT = Rule("network.publish", "8000", Origin("user", "user.toml", 1, 1))
+SOCKETS = ("/run/pg/s", "/home/me/.db/s", "/home/me/work/s", "/srv/s")
 DOTS = (("protect", "**/.git"), ("hide", "**/.env"))
 
 # name → what it shows, policy, files, host, forced rung
@@ -113,7 +113,13 @@ CASES: dict[str, tuple[Policy, Files, Host, str]] = {
         HOST.with_(cgroup="cgroup v2 is not delegated to us"),
         "",
     ),
-    "published-ports": (policy(ordinary().strata[0].with_(rules=(*ordinary().strata[0].rules, PORT))), PROJECT, HOST, ""),
+    "published-ports": (with_rules(ordinary(), "network.publish", "8000"), PROJECT, HOST, ""),
+    "host-sockets": (
+        with_rules(ordinary(("private", "/run"), ("hide", "~/.db")), "network.sockets", "/run/pg/s", "~/.db/s", "s", "/srv/s"),
+        {**PROJECT, "/run": "dir", "/home/me/.db": "dir", "/srv": "dir", **dict.fromkeys(SOCKETS, "socket")},
+        HOST,
+        "",
+    ),
     "listed-hosts": (limited({"network.reach": "listed"}), PROJECT, HOST, ""),
     "wsl-2": (ordinary(*DOTS), PROJECT, HOST.with_(wsl=2), ""),
     "odd-names": (
@@ -173,9 +179,10 @@ FIELDS = {
     "Lock": "rlimits why",
     "Landlock": "rules handled abi network why",
     "Seccomp": "program network mediated why observe",
-    "Mediate": "roots rules pinned sockets why proxy",
+    "Mediate": "roots rules pinned why proxy",
     "Egress": "address dns port why",
     "Publish": "ports why",
+    "Socket": "path kept why rule",
     "Resolver": "path content why",
     "Watch": "roots rules hidden secrets why",
 }

@@ -26,8 +26,9 @@ class Sandbox:
 
     Without a ``policy`` the user's, organisation's and project's files are read as the command line does, with
     ``profile`` chosen and the given paths, hosts and names on top. ``workspace`` defaults to the current directory.
-    ``publish`` are ports of the sandbox that this host reaches at its own loopback. ``accept`` names rules of the floor that this
-    host need not enforce. ``observe`` is off, denials, executions or all: what is noted of each command, for ``Completed.denials``.
+    ``publish`` are ports of the sandbox that this host reaches at its own loopback, ``sockets`` Unix sockets of the host that may be
+    connected to. ``accept`` names rules of the floor that this host need not enforce. ``observe`` is off, denials, executions or all:
+    what is noted of each command, for ``Completed.denials``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Sandbox:
         network: str | None = None,
         allow: Sequence[str] = (),
         publish: Sequence[int] = (),
+        sockets: Sequence[str] = (),
         git: str | None = None,
         accept: Sequence[str] = (),
         observe: str = "off",
@@ -63,6 +65,7 @@ class Sandbox:
             ("environment.pass", environment),
             ("network.allow", allow),
             ("network.publish", map(str, publish)),
+            ("network.sockets", sockets),
         )
         self.rules = tuple(Rule(key, os.fspath(subject), _PYTHON, "given in Python") for key, subjects in given for subject in subjects)
         chosen = {"network.reach": network or ("listed" if allow else None), "git.mode": git}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         network: str | None
         allow: Sequence[str]
         publish: Sequence[int]
+        sockets: Sequence[str]
         git: str | None
         accept: Sequence[str]
         observe: str

@@ -237,6 +237,10 @@ def place(policy: Policy, places: Places) -> tuple[PlacedPolicy, Questions, Tree
     questions = ask(placed)
     tree = scan.look(questions)
     placed.learn(tree.aliases)
+    if policy.strata[0].under("network.sockets"):
+        from houseroom.session import host_sockets
+
+        host_sockets.learn(placed, tree)
     placed.forget({pattern.components(path) for path, entry in tree.named.items() if entry.kind != MISSING})
     for path in tree.gitfiles:
         placed.protect(path, "a .git file says which directory is the repository")

@@ -28,6 +28,7 @@ _PATHS = {
     "protect": "files.protect",
     "private": "files.private",
     "scratch": "files.scratch",
+    "socket": "network.sockets",
 }
 
 
