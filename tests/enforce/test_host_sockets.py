@@ -395,6 +395,18 @@ def test_what_is_missing_or_no_socket_stops_the_start(bench: Bench) -> None:
     assert not (bench.stage.workspace / "made").exists()
 
 
+def test_what_is_hidden_stays_hidden_by_every_name(bench: Bench, servers: list[Server]) -> None:
+    stage = bench.stage
+    server = listen(servers, bench, stage.outside / "a.sock")
+    (stage.outside / "near").symlink_to("a.sock")
+    for path in (server.path, stage.outside / "near"):
+        text = f'[files]\nhide = ["{server.path}"]\n[network]\nsockets = ["{path}"]\n'
+        stage.plant(stage.home / ".config/houseroom/policy.toml", text, 0o644)
+        outcome = bench.run(["true"], inside=True)
+        assert outcome.status == 123 and f"files.hide {server.path}" in outcome.err, outcome
+        assert bench.run(script(bench, EACH, "stream", server.path), inside=True, options=allowed(path)).out.endswith("reached\n")
+
+
 def test_a_door_round_the_policy_must_be_accepted_by_name(bench: Bench, servers: list[Server]) -> None:
     server = listen(servers, bench, bench.stage.outside / "docker.sock")
     refusal = bench.run(["touch", "made"], inside=True, options=allowed(server.path))

@@ -341,6 +341,16 @@ def test_two_sandboxes_listen_at_the_same_port_inside(bench: Bench) -> None:
         assert talk("127.0.0.1", port) == b"HELLO"
 
 
+def test_doctor_takes_no_port(bench: Bench) -> None:
+    port = free_port()
+    bench.stage.plant(bench.stage.home / ".config/houseroom/policy.toml", f"[network]\npublish = [{port}]\n", 0o644)
+    with server(bench, UPPER, "127.0.0.1", port, options=()):
+        assert talk("127.0.0.1", port) == b"HELLO"
+        assert bench.run(["true"], inside=True).status == 125
+        done = Sessions(bench).call("doctor")
+        assert done.returncode == 0 and b"nothing was tried" not in done.stdout, done
+
+
 def test_one_after_the_other(bench: Bench) -> None:
     """Who publishes for a sandbox that has ended lets go of its port by himself, a moment later: the next start waits for it."""
     port = str(free_port())

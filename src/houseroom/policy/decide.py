@@ -212,8 +212,8 @@ class PlacedPolicy:
     def let_through(self, parts: tuple[str, ...], real: tuple[str, ...]) -> None:
         """A socket that is let through is known to be at another path."""
         for stratum in self.strata:
-            rule = stratum.literal.get(parts)
-            if rule is not None:
+            rule, known = stratum.literal.get(parts), stratum.literal.get(real)
+            if rule is not None and (known is None or _rank(rule) > _rank(known)):
                 stratum.literal[real] = rule
 
     def forget(self, existing: Container[tuple[str, ...]]) -> None:

@@ -111,6 +111,11 @@ class Policy(Record):
         lists = [{rule.subject for rule in stratum.under(key)} for stratum in others if key in stratum.closed]
         return tuple(rule for rule in first.under(key) if all(rule.subject in subjects for subjects in lists))
 
+    def without(self, key: str) -> Policy:
+        """The policy as if nobody had written a list of this key."""
+        strata = (s.with_(rules=tuple(rule for rule in s.rules if rule.key != key), closed=s.closed - {key}) for s in self.strata)
+        return self.with_(strata=tuple(strata))
+
 
 def narrowness(key: str, value: object) -> float:
     """A number that is smaller for the narrower value of a setting."""

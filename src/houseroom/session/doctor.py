@@ -233,7 +233,8 @@ class Stage:
         from houseroom.session.exchange import DEVNULL, PIPE
 
         given = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
-        house = running.build(request.Request(self.places, given, self.prepared.policy, accept=_accepted(self.prepared)))
+        policy = self.prepared.policy.without("network.publish")  # a sandbox that stands may have the port
+        house = running.build(request.Request(self.places, given, policy, accept=_accepted(self.prepared)))
         call = Call([*map(os.fsencode, argv)], stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
         try:
             done = running.run(house, call, seconds=_PATIENCE)
