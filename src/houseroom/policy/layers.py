@@ -30,11 +30,7 @@ TAKEN_BACK_BY_EMPTY = frozenset({"files.write", "network.allow", "network.publis
 NARROWING = frozenset({"files.hide", "files.protect", "environment.withhold", "network.deny"})
 NARROWING_SETTINGS = ("limits.", "session.")
 
-# What a policy can say and nothing enforces yet, each with the reason that a person is told.
-UNENFORCED = {
-    "network.publish": "ports of the sandbox can't be published yet",
-    "network.sockets": "sockets of the host can't be let through yet",
-}
+# Why a policy that says this is refused, told to a person.
 INSPECTED = "methods and paths can't be told apart without looking into TLS, which nothing does yet"
 DENIED_IN_OPEN = 'the host\'s own network knows no single hosts: say reach = "listed" with what may be reached'
 GIT_GUARDED = "the guard that runs git outside the sandbox does not exist yet"
@@ -133,9 +129,6 @@ def printable(line: str) -> str:
 
 def _unenforced(policy: Policy) -> list[tuple[str, Rule | Setting, str]]:
     found: list[tuple[str, Rule | Setting, str]] = []
-    for stratum in policy.strata:
-        found += [(rule.key, rule, UNENFORCED[rule.key]) for rule in stratum.rules if rule.key in UNENFORCED]
-        found += [(key, setting, UNENFORCED[key]) for key, setting in stratum.settings.items() if key in UNENFORCED]
     reach, git = policy.setting("network.reach"), policy.setting("git.mode")
     for rule in (rule for stratum in policy.strata for rule in stratum.rules if rule.key in ("network.allow", "network.deny")):
         if destinations.parse(rule.subject).inspects:

@@ -106,6 +106,17 @@ class Policy(Record):
         given = [stratum.settings[key] for stratum in self.strata if key in stratum.settings]
         return min(given, key=lambda setting: narrowness(key, setting.value)) if given else None
 
+    def granted(self, key: str) -> tuple[Rule, ...]:
+        """The rules of the first stratum's list, without those that another stratum's list of the same key does not hold."""
+        first, *others = self.strata or (Stratum(""),)
+        lists = [{rule.subject for rule in stratum.under(key)} for stratum in others if key in stratum.closed]
+        return tuple(rule for rule in first.under(key) if all(rule.subject in subjects for subjects in lists))
+
+    def without(self, key: str) -> Policy:
+        """The policy as if nobody had written a list of this key."""
+        strata = (s.with_(rules=tuple(rule for rule in s.rules if rule.key != key), closed=s.closed - {key}) for s in self.strata)
+        return self.with_(strata=tuple(strata))
+
 
 def narrowness(key: str, value: object) -> float:
     """A number that is smaller for the narrower value of a setting."""

@@ -6,7 +6,7 @@ import re
 import tomllib
 
 from houseroom.errors import PolicyError
-from houseroom.policy import keys, pattern, units
+from houseroom.policy import keys, pattern, sockets, units
 from houseroom.policy.keys import ITEM_FIELDS, SECTIONS, suggest
 from houseroom.policy.layers import Document, printable
 from houseroom.policy.model import Origin, Places, Rule, Setting
@@ -171,6 +171,8 @@ class _Reader:
         match key.kind:
             case keys.PATHS:
                 self.placed(path, value)
+                if key.name == sockets.KEY and (wrong := sockets.check(value)):
+                    raise self.error(path, f"{value!r} {wrong}", "Write one path for each.")
             case keys.HOSTS:
                 self.host(path, value)
             case keys.VARIABLES:

@@ -10,15 +10,11 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
-import _signal
 import marshal
 import os
 
-from houseroom.bundle import hold
-from houseroom.enforce.linux import landlock_sys, process_sys
-from houseroom.enforce.linux.limits_sys import raise_open_files
-from houseroom.plan import landlock
-from houseroom.session import ledger, request
+from houseroom.enforce.linux import process_sys
+from houseroom.session import apart, ledger, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +66,7 @@ def start(cradle: Cradle, rules: bytes, proxies: dict[str, str]) -> int:
     """The proxy of a sandbox that stands. Returns the descriptor of its ledger, for ``refusals`` and ``account``."""
     listeners = tuple(cradle.descriptor() for _ in range(3))
     told = ledger.make()
-    ends = (process_sys.pidfd_open(os.getpid()), process_sys.pidfd_open(cradle.init))
+    ends = apart.ends_of(cradle)
     try:
         pid = os.fork()
         if pid == 0:
@@ -106,36 +102,9 @@ def account(told: int) -> tuple[tuple[Denial, ...], tuple[Traffic, ...]]:
 def _become_proxy(rules: bytes, proxies: dict[str, str], listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> NoReturn:
     if os.fork():
         os._exit(0)
-    os.setsid()
-    os.chdir("/")
-    _own_signals()
-    raise_open_files()  # two for each connection
-    process_sys.empty_streams()
-    process_sys.close_except(3, *listeners, *ends, tell, *hold(()))
+    apart.settle(*listeners, *ends, tell)
     from houseroom.session.proxy.server import serve  # while root may still read what is only others'
 
-    _drop_rights()
+    apart.drop_rights()
     serve(policy_of(rules), proxies, listeners, ends, tell)
     os._exit(0)
-
-
-def _drop_rights() -> None:
-    """It reads what hostile programs write: nothing of what the caller may do but to look and to connect. Raises OSError."""
-    process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
-    process_sys.capset(0)
-    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
-    abi = landlock_sys.abi()
-    if abi:
-        ruleset = landlock_sys.create_ruleset((landlock.bits(landlock.WRITING, abi), 0, 0), abi)
-        landlock_sys.restrict_self(ruleset)
-        os.close(ruleset)
-
-
-def _own_signals() -> None:
-    """What the caller does about signals is its own matter; who is gone while we write to them is an error, and no end of ours."""
-    _signal.set_wakeup_fd(-1)  # a descriptor of the caller's, whose number is soon one of ours
-    for number in _signal.valid_signals():
-        if callable(_signal.getsignal(number)):
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

@@ -108,6 +108,7 @@ class Prepared:
         self.relay: Relay | None = None
         self.egress = _egress().rules_of(policy)
         self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
+        self.published = _published(plan)
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
 
@@ -142,7 +143,7 @@ class Again:
     def __init__(self, cradle: Cradle, memory: remembered.Memory, given: dict[bytes, bytes], withheld: tuple[str, ...]):
         self.cradle, self.limits, self.choice = cradle, memory.limits, memory.choice
         self.environment, self.withheld = given, withheld
-        self.egress = memory.egress
+        self.egress, self.published = memory.egress, memory.published
         self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
         self.ceilings = Limits(memory.ceilings)
         self.accepted: tuple[str, ...] = ()
@@ -198,7 +199,8 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, observe=wish.observe, environ=environ, cradle=cradle)
     if _on_top(prepared):
         packed, asked = wire.pack(prepared.plan.steps, prepared.facts.host.machine), remembered.asked(prepared.questions, prepared.facts)
-        kept = remembered.Memory(prepared.limits, prepared.choose(environ), packed, asked, prepared.ceilings.given, prepared.egress)
+        choice, given = prepared.choose(environ), prepared.ceilings.given
+        kept = remembered.Memory(prepared.limits, choice, packed, asked, given, prepared.egress, prepared.published)
         remembered.remember(places, key, kept)
     return prepared
 
@@ -245,6 +247,10 @@ def place(policy: Policy, places: Places) -> tuple[PlacedPolicy, Questions, Tree
     questions = ask(placed)
     tree = scan.look(questions)
     placed.learn(tree.aliases)
+    if policy.strata[0].under("network.sockets"):
+        from houseroom.session import host_sockets
+
+        host_sockets.learn(placed, tree)
     placed.forget({pattern.components(path) for path, entry in tree.named.items() if entry.kind != MISSING})
     for path in tree.gitfiles:
         placed.protect(path, "a .git file says which directory is the repository")
@@ -296,10 +302,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
     told = -1
     try:
         cradle = start.start(command)
-        cradle.go()
-        cradle.ready()
-        if start.egress:
-            told = _egress().start(cradle, start.egress, start.proxies)
+        told = _stand(start, cradle)
         if attend is None:
             cradle.forward_signals()  # until here they end us, and with us what has begun
         limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
@@ -325,6 +328,36 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
     return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused, reached=reached)
 
 
+def _published(plan: Plan) -> tuple[int, ...]:
+    from houseroom.plan.steps import Publish
+
+    return next((step.ports for step in plan.steps if isinstance(step, Publish)), ())
+
+
+def _stand(start: Prepared | Again, cradle: Cradle) -> int:
+    """Have the sandbox built, with its ways out and in, and the command begin. Returns where an egress proxy tells what it refused, -1
+    for none. Raises SetupFailed."""
+    if start.published:
+        from houseroom.session import publish
+
+        doors, told = publish.listen(start.published), -1  # what is taken stops the start before anything has begun
+        try:
+            cradle.ready()
+            told = _egress().start(cradle, start.egress, start.proxies) if start.egress else -1
+            publish.start(cradle, doors)
+        except BaseException:
+            if told >= 0:
+                os.close(told)
+            raise
+        finally:
+            publish.close(doors)
+        cradle.go()
+        return told
+    cradle.go()
+    cradle.ready()
+    return _egress().start(cradle, start.egress, start.proxies) if start.egress else -1
+
+
 def _egress() -> ModuleType:
     """Only a policy that reaches listed hosts needs it."""
     from houseroom.session import egress
@@ -339,9 +372,7 @@ def begin(start: Prepared | Again) -> Starters:
     """
     try:
         cradle = start.start(None)
-        cradle.go()
-        cradle.ready()
-        told = _egress().start(cradle, start.egress, start.proxies) if start.egress else -1
+        told = _stand(start, cradle)
         first = cradle.descriptor()
     except BaseException:
         start.cradle.end()

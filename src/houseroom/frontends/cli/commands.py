@@ -52,7 +52,7 @@ EXPLAIN = Spec(
     "explain",
     "Is it allowed, by which rule, and how to grant it.",
     (PROFILE, WORKSPACE, *RULES, *ENFORCEMENT, JSON),
-    words="[read|write|run] PATH, variable NAME, or connect HOST:PORT",
+    words="[read|write|run] PATH, variable NAME, or connect HOST:PORT or PATH",
     least=1,
     most=2,
     about="Without read, write or run it explains reading and writing. Options are those of run: they explain that run.",
@@ -62,6 +62,7 @@ EXPLAIN = Spec(
         ("houseroom explain run node", "a program, found on PATH"),
         ("houseroom explain variable GITHUB_TOKEN", "an environment variable"),
         ("houseroom explain connect pypi.org:443", "a host and port"),
+        ("houseroom explain connect /run/docker.sock", "a socket of the host"),
     ),
     exits=(("0", "allowed; without a verb, both are"), ("1", "denied"), ("2, 123, 125", "as for run")),
 )

@@ -22,6 +22,8 @@ RULES = (
     Option(("--net",), "REACH", "The network: none, listed hosts, or open: the host's own.", choices=("none", "listed", "open"), group=OWN),
     Option(("--allow",), "HOST", "A host that may be reached: pypi.org, *.example.org:443.", repeat=True, group=OWN),
     Option(("--upstream",), "PROXY", "Listed hosts by the host's own proxy: host, or none.", choices=("none", "host"), group=OWN),
+    Option(("--publish",), "PORT", "A port of the sandbox that this host reaches at its own loopback.", repeat=True, group=OWN),
+    Option(("--socket",), "PATH", "A Unix socket of the host that may be connected to.", repeat=True, group=OWN),
     Option(("--git",), "MODE", "Repositories: read-only, or free to commit in.", choices=("read-only", "free"), group=OWN),
     Option(("--time",), "DURATION", "Stop the command after this long: 30s, 10m, 2h.", group=OWN),
     Option(("--limit",), "NAME=VALUE", "A limit, such as processes=512.", repeat=True, group=OWN),
