@@ -45,7 +45,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev bench", description="Measure houseroom beside its field. Bars are judged by medians of one run."
     )
-    parser.add_argument("suite", nargs="*", choices=[[], "start", "work", "paths", "session", "soak"], help="only these; all by default")
+    parser.add_argument(
+        "suite", nargs="*", choices=[[], "start", "work", "paths", "session", "soak", "network"], help="only these; all by default"
+    )
     parser.add_argument("--peers", action="store_true", help="install the peers first (root for Debian's; npm and PyPI below .bench)")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, nothing judged but that houseroom can be measured")
     parser.add_argument("-n", type=int, help="repetitions")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def contestants(places: Places) -> tuple[Contestant, ...]:
         Contestant("houseroom", (str(bin_directory / "houseroom"), "run", "--"), missing_file(bin_directory / "houseroom")),
         _bubblewrap(places),
         _codex(places),
-        _srt(places),
+        srt(places),
         _firejail(places),
         _library("nono-py", "nono_py", peers, "run_nono.py", places),
         _library("sandlock", "sandlock", peers, "run_sandlock.py", places),
@@ -73,11 +74,12 @@ def _codex(places: Places) -> Contestant:
     )
 
 
-def _srt(places: Places) -> Contestant:
+def srt(places: Places, hosts: Sequence[str] = ()) -> Contestant:
+    """``hosts``: those that can be reached by way of its proxy."""
     program = places.tools / "npm/node_modules/.bin/srt"
-    settings = places.home / "srt-settings.json"
+    settings = places.home / f"srt-settings-{len(hosts)}.json"
     rules = {
-        "network": {"allowedDomains": [], "deniedDomains": []},
+        "network": {"allowedDomains": list(hosts), "deniedDomains": []},
         "filesystem": {"denyRead": ["~/.ssh"], "allowWrite": ["."], "denyWrite": []},
     }
     settings.write_text(json.dumps(rules))

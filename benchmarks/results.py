@@ -23,11 +23,15 @@ class Size:
     idle: tuple[int, int] = (10, 200)
     soak_commands: int = 10_000
     soak_sandboxes: int = 500
+    transfer: int = 512 << 20
+    requests: int = 500
+    crowd: int = 1_000
+    stalled: int = 300
 
 
 SMOKE = Size(
     starts=2, work=1, files=40, sources=3, hidden=20, protected=5, spawns=5, small_files=10,
-    burst=1, idle=(2, 3), soak_commands=40, soak_sandboxes=10,
+    burst=1, idle=(2, 3), soak_commands=40, soak_sandboxes=10, transfer=1 << 20, requests=20, crowd=20, stalled=5,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.contestants import BENCHMARKS, Contestant, Places, contestants, interpreter, is_a_sandbox
 from benchmarks.inside import WORKS
+from benchmarks.network import network
 from benchmarks.results import Bar, Course, Facts, Result, Size
 from benchmarks.sessions import sessions
 from benchmarks.soak import soak
@@ -123,7 +124,14 @@ def many_paths(places: Places, size: Size) -> list[Result]:
 
 
 Suite = Callable[[Places, Size], Sequence[Result | Facts | Course]]
-SUITES: dict[str, Suite] = {"start": starts, "work": work_inside, "paths": many_paths, "session": sessions, "soak": soak}
+SUITES: dict[str, Suite] = {
+    "start": starts,
+    "work": work_inside,
+    "paths": many_paths,
+    "session": sessions,
+    "soak": soak,
+    "network": network,
+}
 
 
 def make_repository(where: Path, files: int) -> None:

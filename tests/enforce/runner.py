@@ -48,8 +48,14 @@ def can_make_user_namespaces() -> bool:
     return subprocess.run(["unshare", "-U", "true"], capture_output=True, check=False).returncode == 0
 
 
+def has_landlock() -> bool:
+    program = "from houseroom.enforce.linux import landlock_sys; raise SystemExit(not landlock_sys.abi())"
+    return subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": str(SOURCE)}, check=False).returncode == 0
+
+
 CAPABILITIES: dict[str, Callable[[], bool]] = {
     "userns": can_make_user_namespaces,
+    "landlock": has_landlock,
     "gcc": lambda: shutil.which("gcc") is not None,
     "gdb": lambda: shutil.which("gdb") is not None,
     "make": lambda: shutil.which("make") is not None,
@@ -173,6 +179,8 @@ class Stage:
         """Put the stage back to its first state, if anything about it differs."""
         if self.first and self.snapshot() == self.first:
             return
+        if os.geteuid():  # an attack may have taken our rights to a directory of ours
+            subprocess.run(["chmod", "-R", "u+rwX", str(self.root)], check=True)
         subprocess.run(["rm", "-rf", str(self.root)], check=True)
         subprocess.run(["cp", "-a", str(self.pristine), str(self.root)], check=True)
         self.first = self.snapshot()

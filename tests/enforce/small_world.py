@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from runner import Bench, Outcome, alive
 
 Talk = Callable[[socket.socket], None]
 GOOD = "good.example.org"
-_ROOM = 1 << 16  # for the names that the resolver is asked for
+_ROOM = 1 << 20  # for the names that the resolver is asked for
 
 
 class World:
@@ -113,10 +113,14 @@ class World:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
                 world.heads.append((format % args).encode())
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(directory)))
+        return self.http(partial(Handler, directory=str(directory)), context)
+
+    def http(self, handler: Callable[..., BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> int:
+        """A server of requests on the host's loopback; in TLS with a ``context``. Returns its port."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         self._web.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return int(server.server_address[1])
@@ -156,9 +160,13 @@ class World:
             f"runpy.run_path({str(base / 'src/houseroom/session/keeper.py')!r}, run_name='__main__')\n"
         )
         program.chmod(0o644)
+        self.prepare()
+        return program
+
+    def prepare(self) -> None:
+        """Nothing has been asked yet. Before whatever lives in this world."""
         self._asked.write_bytes(bytes(_ROOM))
         self.bench.stage.give(self._asked)
-        return program
 
     def ordered(self, argv: list[str], *allowed: str, options: tuple[str, ...] = ()) -> list[str]:
         """argv of a run inside, with these hosts allowed, by a houseroom that lives in this world."""
@@ -166,8 +174,7 @@ class World:
 
     def run(self, argv: list[str], *allowed: str, options: tuple[str, ...] = (), **how: object) -> Outcome:
         """Run what is ``ordered``, and forget what was heard before."""
-        self._asked.write_bytes(bytes(_ROOM))
-        self.bench.stage.give(self._asked)
+        self.prepare()
         for port in self.reached:
             self.reached[port] = 0
         self.heads.clear()
@@ -177,6 +184,8 @@ class World:
 
     def start(self, argv: list[str], *allowed: str) -> subprocess.Popen[bytes]:
         """Begin what is ``ordered``; its input is a pipe."""
+        if not self._asked.exists():
+            self.prepare()
         environment = {"PYTHONPATH": str(self.bench.identity.base / "src")}
         return self.bench.start(self.ordered(argv, *allowed), inside=False, env=environment, stdin=subprocess.PIPE)
 
@@ -262,3 +271,9 @@ def watched(proxy: int) -> set[int]:
     """The processes with whose end a proxy ends (proc(5), fdinfo of pidfds)."""
     lines = [line for each in Path(f"/proc/{proxy}/fdinfo").iterdir() for line in each.read_text().splitlines()]
     return {int(line.split()[1]) for line in lines if line.startswith("Pid:")}
+
+
+def status(pid: int) -> dict[str, int]:
+    """The rights of a process (proc_pid_status(5)): its sets of capabilities as numbers, and NoNewPrivs."""
+    lines = (line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {name: int(value, 16) for name, value in lines if name.startswith("Cap") or name == "NoNewPrivs"}

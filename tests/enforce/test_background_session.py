@@ -424,9 +424,9 @@ class TestNames:
         assert sessions.names() == ["work"]
 
     def test_one_that_can_not_begin_leaves_nothing(self, sessions: Sessions, bench: Bench) -> None:
-        bench.stage.plant(bench.stage.home / ".config/houseroom/policy.toml", "[network]\npublish = [8000]\n", 0o644)
+        bench.stage.plant(bench.stage.home / ".config/houseroom/policy.toml", '[git]\nmode = "guarded"\n', 0o644)
         done = sessions.call("session", "start", "work")
-        assert done.returncode == 125 and b"network" in done.stderr, done
+        assert done.returncode == 125 and b"git" in done.stderr, done
         assert sessions.left() == []
 
     @pytest.mark.parametrize("name", ["", "..", ".", "a/b", "../x", "-x", "a b", "ä", "a\nb", ".hidden", "x" * 65])

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from runner import Bench, Ear, Said, lacking
+from runner import Bench, Ear, Outcome, Said, lacking
 from small_world import GOOD, World, greet, made, outcomes, store
 
 pytestmark = pytest.mark.needs("userns")
@@ -127,6 +127,32 @@ def test_a_port_that_is_not_listed(world: World) -> None:
     assert by_all(world, GOOD, port, f"{GOOD}:{listed}") == FORBIDDEN
     assert world.reached[port] == 0
     assert by_all(world, GOOD, listed, f"{GOOD}:{listed}") == {"got welcome": EVERY}
+
+
+DENYING = """
+[network]
+deny = ["other.example.org", "127.0.0.3", "*.closed.example.org:{port}"]
+"""
+
+
+def test_what_a_policy_denies_is_refused_although_it_is_listed(world: World) -> None:
+    """A name, an address behind a name, and whatever ends in a name, at one port. The twin is the same list without the denials."""
+    port = world.web()
+    behind, deep = "behind.example.org", "deep.closed.example.org"
+    world.web("denied", "127.0.0.3", port)
+    world.public = ["127.0.0.1", "127.0.0.3"]
+    world.names |= {"other.example.org": [["127.0.0.1"]], behind: [["127.0.0.3"]], deep: [["127.0.0.1"]]}
+    hosts = {"other.example.org": "welcome", behind: "denied", deep: "welcome"}
+    for host, body in hosts.items():
+        assert by_all(world, host, port, "*.example.org") == {f"got {body}": EVERY}
+    world.bench.stage.plant(world.bench.stage.home / ".config/houseroom/policy.toml", DENYING.replace("{port}", str(port)))
+    assert by_all(world, GOOD, port, "*.example.org") == {"got welcome": EVERY}
+    for host, refused in (("other.example.org", UNLISTED), (behind, FORBIDDEN), (deep, FORBIDDEN)):
+        assert by_all(world, host, port, "*.example.org") == refused, host
+        assert world.reached[port] == 0
+    assert world.asked() == {deep}, "at another port it may be reached"
+    outcome = world.run(world.bench.probe("egress_roads", "by_name", json.dumps([("other.example.org", port)])), "*.example.org")
+    assert "got" not in outcome.out
 
 
 def test_a_command_that_fails_is_told_what_was_refused(world: World) -> None:
@@ -434,3 +460,53 @@ def test_the_resolver_of_the_sandbox_stays(world: World) -> None:
     *ways, last = world.probe("resolver_file", allow=(GOOD,))
     assert last == "the same"
     assert not [way for way in ways if way.endswith("it worked")], ways
+
+
+# -- what was reached -----------------------------------------------------------------------------------------------------
+
+
+def counted(outcome: Outcome) -> dict[str, tuple[int, int, int]]:
+    """Of a run with ``--json``: destination → connections, bytes out, bytes in."""
+    said = json.loads(outcome.err.splitlines()[-1])
+    return {each["where"]: (each["connections"], each["sent"], each["received"]) for each in said["reached"]}
+
+
+def test_connections_and_bytes_of_each_destination_are_told(world: World) -> None:
+    """By every road, also of what the kernel moved and of a connection that was open at the end; of what was refused nothing."""
+    port, other = world.serve(store), world.web()
+    size = 4 << 20
+    carry = world.bench.probe("egress_roads", "carry", GOOD, port, size)
+    outcome = world.run(carry, GOOD, options=("--json",))
+    assert counted(outcome) == {f"{GOOD}:{port}": (4, 4 * size, 4 * size)}
+    world.names["other.example.org"] = [["127.0.0.1"]]
+    every = world.bench.probe("egress_roads", "by_all", json.dumps([(GOOD, other), ("other.example.org", other)]))
+    outcome = world.run(every, GOOD, options=("--json",))
+    found = counted(outcome)
+    assert found.keys() == {f"{GOOD}:{other}"}
+    connections, sent, received = found[f"{GOOD}:{other}"]
+    assert (connections, world.reached[other]) == (len(EVERY), len(EVERY))
+    assert sent == sum(len(head) + 4 for head in world.heads)
+    kept, closed = (len(f"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n{field}\r\n\r\nwelcome") for field in ("X: y", "Connection: close"))
+    assert received == (len(EVERY) - 1) * closed + kept, "a request to the proxy itself is carried on without its Connection field"
+    left_open = "exec 3<>/dev/tcp/$0/$1; printf 'GET / HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' $0 >&3; read -r line <&3; kill -9 $$"
+    outcome = world.run(["bash", "-c", left_open, GOOD, str(other)], GOOD, options=("--json",))
+    assert counted(outcome)[f"{GOOD}:{other}"] == (1, len(world.heads[0]) + 4, kept), outcome
+
+
+def test_nothing_is_told_of_where_nothing_was_reached(world: World) -> None:
+    port = world.web()
+    probe = world.bench.probe("egress_roads", "by_name", json.dumps([("other.example.org", port)]))
+    assert counted(world.run(probe, GOOD, options=("--json",))) == {}
+    for host, options, told in ((GOOD, ("--verbose",), True), (GOOD, (), False), ("other.example.org", ("--verbose",), False)):
+        probe = world.bench.probe("egress_roads", "by_name", json.dumps([(host, port)]))
+        outcome = world.run(probe, GOOD, options=options)
+        assert (f"reached {GOOD}:{port} (3 connections, " in " ".join(outcome.err.split())) == told, outcome
+
+
+def test_a_run_with_a_refusal_tells_both_in_its_end(world: World) -> None:
+    port = world.web()
+    world.names["other.example.org"] = [["127.0.0.1"]]
+    probe = world.bench.probe("egress_roads", "by_name", json.dumps([(GOOD, port), ("other.example.org", port)]))
+    outcome = world.run(["sh", "-c", '"$@"; exit 1', "sh", *probe], GOOD)
+    words = " ".join(outcome.err.split())
+    assert f"connect other.example.org:{port}" in words and f"houseroom: reached {GOOD}:{port} (3 connections, " in words

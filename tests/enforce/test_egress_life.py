@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from runner import Bench, eventually
-from small_world import GOOD, World, made, outcomes, proxies, watched
+from runner import Bench, Outcome, eventually
+from small_world import GOOD, World, made, outcomes, proxies, status, watched
 
 pytestmark = pytest.mark.needs("userns")
 
@@ -29,19 +30,25 @@ def standing(world: World) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     process = world.start(["sh", "-c", "echo READY; read line"], GOOD)
     try:
         assert b"READY" in Bench.until_ready(process)
-        assert eventually(lambda: _settled(world, process.pid))
+        assert eventually(lambda: settled(world, process.pid))
         yield process, proxies(world, process.pid)[0]
     finally:
         Bench.end(process)
 
 
-def _settled(world: World, supervisor: int) -> bool:
+def settled(world: World, supervisor: int) -> bool:
     """Whether there is one proxy and nobody else: no longer the process between, which forks it and ends."""
     found = proxies(world, supervisor)
     try:
-        return len(found) == 1 and os.getsid(found[0]) == found[0] and os.readlink(f"/proc/{found[0]}/fd/0") == os.devnull
+        return len(found) == 1 and os.getsid(found[0]) == found[0] and status(found[0])["NoNewPrivs"] == 1
     except OSError:
         return False
+
+
+def need_sight() -> None:
+    """The proxy is not dumpable: only root sees its descriptors."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to look into the proxy")
 
 
 def gone(world: World) -> bool:
@@ -63,6 +70,7 @@ def test_it_ends_with_the_supervisor(world: World, standing: tuple[subprocess.Po
 
 
 def test_it_ends_with_init(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
+    need_sight()
     process, proxy = standing
     (init,) = watched(proxy) - {process.pid}
     os.kill(init, signal.SIGKILL)
@@ -73,12 +81,55 @@ def test_it_ends_with_init(world: World, standing: tuple[subprocess.Popen[bytes]
 
 def test_it_holds_nothing_of_the_caller(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
     """Neither streams nor directory nor group: whoever waits for their end does not wait for the proxy."""
+    need_sight()
     process, proxy = standing
     for stream in (0, 1, 2):
         assert os.readlink(f"/proc/{proxy}/fd/{stream}") == os.devnull
     assert os.readlink(f"/proc/{proxy}/cwd") == "/"
     assert os.getpgid(proxy) == os.getsid(proxy) == proxy
     assert watched(proxy) > {process.pid}
+
+
+def test_it_has_no_rights_and_nobody_looks_into_it(world: World, standing: tuple[subprocess.Popen[bytes], int]) -> None:
+    """The twins: the process that forked it has what its user has, and an ordinary process is open to its user."""
+    process, proxy = standing
+    rights = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+    own, forked = status(process.pid), status(proxy)
+    assert [forked[name] for name in rights] == [0, 0, 0, 0]
+    assert (own["NoNewPrivs"], forked["NoNewPrivs"]) == (0, 1)
+    if world.bench.identity.uid == 0:
+        assert own["CapEff"]
+    else:
+        assert Path(f"/proc/{process.pid}/environ").stat().st_uid == world.bench.identity.uid
+        assert Path(f"/proc/{proxy}/environ").stat().st_uid == 0
+    outcome = world.bench.run(world.bench.probe("egress_rights", "looked_into", proxy), inside=False)
+    lines = outcome.out.splitlines()[1:-1]
+    assert outcomes(lines) == {
+        "done": {f"ordinary {what}" for what in ("environ", "maps", "mem")},
+        "refused": {f"{proxy} {what}" for what in ("environ", "maps", "mem")},
+    }, outcome
+
+
+@pytest.mark.needs("landlock")
+def test_it_can_write_nothing(bench: Bench) -> None:
+    """The same function in a process of its own: each act before, where it works, and after. A capability of root's is gone too."""
+    place = bench.stage.workspace / "place"
+    bench.stage.plant(place / "file", "content", 0o644)
+    outcome = bench.run(bench.probe("egress_rights", "rights", place), inside=False, env={"PYTHONPATH": str(bench.identity.base / "src")})
+    assert outcome.out.endswith("DONE\n"), outcome
+    found: dict[str, dict[str, str]] = {"before": {}, "after": {}}
+    for line in outcome.out.splitlines()[1:-1]:
+        moment, _, rest = line.partition(" ")
+        what, _, value = rest.partition(": ")
+        found[moment][what] = value
+    acts = {what for what, value in found["before"].items() if value == "done"}
+    assert len(acts) == 11, outcome
+    assert {found["after"][what] for what in acts} == {"refused"}, outcome
+    rest = {what: value for what, value in found["after"].items() if what not in acts}
+    assert rest == {"CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapAmb": "0", "NoNewPrivs": "1", "dumpable": "0", "reads": "True"}
+    before = found["before"]
+    assert (before["NoNewPrivs"], before["dumpable"], before["CapEff"] != "0") == ("0", "1", bench.identity.uid == 0)
+    assert (place / "file").read_text() == ""
 
 
 def test_without_its_proxy_a_sandbox_is_closed(world: World) -> None:
@@ -213,6 +264,67 @@ with Session(allow=["{GOOD}"]) as a, Session(allow=["{OTHER}"]) as b:
 """
     assert application(world, program, port) == ["200 403 403 200", "200"]
     assert gone(world)
+
+
+def test_what_a_session_reached(world: World) -> None:
+    """Of each command while it ran, of the session until its end, also of what asyncio runs; of another session nothing."""
+    port, other = world.web(), world.web("more")
+    program = f"""
+import asyncio
+from houseroom import AsyncSession, Sandbox
+def seen(found):
+    return [(each.where.split(":")[0], each.connections, each.sent > 0, each.received > 0) for each in found]
+again = ["curl", "-sS", "-o", "/dev/null", "http://{GOOD}:{other}/", "-o", "/dev/null", "http://{GOOD}:{port}/"]
+with Session(allow=["{GOOD}"]) as s, Session(allow=["{GOOD}"]) as idle:
+    code(s, "{GOOD}")
+    print(seen(s.run(again).reached))
+    print(seen(s.run(["true"]).reached), seen(idle.reached))
+    s.popen(again).wait()
+print(seen(s.reached))
+async def main():
+    async with AsyncSession(allow=["{GOOD}"]) as session:
+        print(seen((await session.run(again)).reached), seen(session.reached))
+asyncio.run(main())
+print(seen(Sandbox(allow=["{GOOD}"]).run(again).reached), seen(Sandbox().run(["true"]).reached))
+"""
+    one, two = [(GOOD, 1, True, True)] * 2, [(GOOD, 3, True, True), (GOOD, 2, True, True)]
+    assert application(world, program, port) == [f"{one}", "[] []", f"{two}", f"{one} {one}", f"{one} []"]
+
+
+def test_a_session_in_the_background(world: World) -> None:
+    """What its policy lists is reached by each of its commands; what was refused is told of the one that failed; its proxy ends with it."""
+    port = world.web()
+    world.names[OTHER] = [["127.0.0.1"]]
+    world.prepare()
+    bench, name = world.bench, "listed"
+
+    def call(*arguments: str) -> Outcome:
+        return bench.run(world.argv("session", *arguments), inside=False, env={"PYTHONPATH": str(bench.identity.base / "src")})
+
+    probe = bench.probe("egress_roads", "by_all", json.dumps([(GOOD, port), (OTHER, port)]))
+    try:
+        assert call("start", name, "--allow", GOOD).out == f"{name}\n"
+        for turn in range(2):
+            outcome = call("exec", name, "--", "sh", "-c", '"$@"; exit 3', "sh", *probe)
+            lines = outcomes(outcome.out.splitlines()[1:-1])
+            assert {words.split()[1] for words in lines.pop("got welcome")} == {GOOD}, outcome
+            assert {words.split()[1] for those in lines.values() for words in those} == {OTHER}
+            assert outcome.status == 3
+            assert (f"--allow {OTHER}:{port}" in outcome.err) == (turn == 0), "each is told once"
+        assert world.asked() == {GOOD}
+        assert len(proxies(world)) == 2
+        told = json.loads(call("show", name, "--json").out)["reached"]
+        assert [(each["where"], each["connections"]) for each in told] == [(f"{GOOD}:{port}", world.reached[port])]
+        assert f"{GOOD}:{port}  ({world.reached[port]} connections, " in call("show", name).out
+    finally:
+        call("stop", name)
+    assert gone(world)
+    try:
+        assert call("start", name).out == f"{name}\n"
+        outcome = call("exec", name, "--", *probe)
+        assert "got welcome" not in outcome.out and f"blocking {GOOD}" in outcome.out, outcome
+    finally:
+        call("stop", name)
 
 
 # -- without listed hosts -------------------------------------------------------------------------------------------------

@@ -287,7 +287,7 @@ def test_no_name_slips_in_while_the_host_makes_and_removes_it(bench: Bench) -> N
         ended.clear()
         thread = threading.Thread(target=come_and_go)
         try:
-            outcome = bench.run(["python3", "-c", MET, "20000"], inside=inside, during=thread.start)
+            outcome = bench.run(["python3", "-c", MET, "1000000"], inside=inside, during=thread.start)
         finally:
             ended.set()
             thread.join()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from by_name import Sessions
 from insiders import COUNT
 from runner import PATIENCE, Bench, Outcome
 
@@ -82,6 +84,44 @@ def test_a_secret_is_nowhere_inside(bench: Bench) -> None:
     assert bench.stage.token in bench.run(["sh", "-c", look], inside=False, env=secret).out
     lines = said(bench, "with Session() as s: print(out(s, 'sh', '-c', sys.argv[1]))", look, env=secret)
     assert "probe: look" in lines and bench.stage.token not in "\n".join(lines)
+
+
+SECOND = ["sh", "-c", "echo probe: second; cat .env directory/.env"]
+
+
+@pytest.mark.parametrize("way", ["application", "background"])
+def test_what_the_host_replaces_while_it_stands_is_hidden_again(bench: Bench, way: str) -> None:
+    """While a command runs, and between two commands: a sandbox that had none yet watches nothing, the first one begins it."""
+    names = (".env", "directory/.env")
+    probe = bench.probe("attack_hide", "settled_after_host_acted", *names)
+
+    def during() -> None:
+        for name in names:
+            replaced = bench.stage.plant(bench.stage.workspace / f"{name}.new", f"KEY={bench.stage.token}\n")
+            replaced.rename(bench.stage.workspace / name)
+
+    program = "with Session() as s: [s.run(argv) for argv in (sys.argv[1:-3], sys.argv[-3:])]"
+    sessions = Sessions(bench)
+    for inside in (False, True):
+        bench.stage.restore()
+        if not inside:
+            outcome = bench.run(probe, inside=False, during=during)
+        elif way == "application":
+            outcome = application(bench, program, *probe, *SECOND, during=during)
+        else:
+            try:
+                sessions.start("work")
+                first, second = (sessions.argv("session", "exec", "work", "--", *argv) for argv in (probe, SECOND))
+                environment = {"PYTHONPATH": str(bench.identity.base / "src")}
+                outcome = bench.run(first, inside=False, during=during, env=environment)
+                during()
+                time.sleep(0.3)
+                again = bench.run(second, inside=False, env=environment)
+                assert "probe: second" in again.out and bench.stage.token not in again.out, again
+            finally:
+                sessions.end()
+        assert "probe: settled_after_host_acted" in outcome.out, outcome
+        assert (bench.stage.token in outcome.out) != inside, f"{'ESCAPE' if inside else 'no control'}\n{outcome}"
 
 
 STARTER = """
@@ -420,6 +460,34 @@ def test_who_is_ended_with_a_command_is_never_the_next_one(bench: Bench) -> None
     assert said(bench, program, MANY) == ["{7}"]
 
 
+def test_the_end_of_a_command_is_not_heard_while_it_is_being_killed(bench: Bench) -> None:
+    """The same, with the moment chosen: it ends by itself just when all below its starter is about to be ended."""
+    program = """
+        with Session() as s:
+            process, codes = s.popen(["sh", "-c", "(setsid sleep 600 &); sleep 600"]), []
+            end = s._house.starters.end
+
+            def next_one():
+                process.wait()
+                codes.append(s.run(["sh", "-c", "sleep 2; exit 7"]).returncode)
+
+            thread = threading.Thread(target=next_one)
+
+            def at_that_moment(starter, **how):
+                s._house.starters.end = end
+                s._house.starters.signal(process.pid, 9)
+                thread.start()
+                thread.join(1)  # for ever, where its end is only heard when all below has ended
+                return end(starter, **how)
+
+            s._house.starters.end = at_that_moment
+            process.kill()
+            thread.join()
+            print(codes)
+    """
+    assert said(bench, program) == ["[7]"]
+
+
 HYDRA = r"""
 #include <signal.h>
 #include <stdlib.h>
@@ -472,6 +540,52 @@ def test_what_runs_away_faster_than_anybody_looks_is_ended(bench: Bench) -> None
     assert said(bench, program, compiled(bench, "hydra", HYDRA), patience=120.0) == ["timed out", "0 None b'T'"]
 
 
+# Process 1 of a pid namespace with two children: one with chains below it, and one that has nothing to do with them.
+FASTER = """
+import os, signal, subprocess, sys, time
+from houseroom.enforce.linux import descendants, process_sys
+assert os.getpid() == 1
+
+def child(live):
+    pid = os.fork()
+    if pid == 0:
+        live()
+        signal.pause()
+    return pid
+
+def chains():
+    process_sys.prctl(process_sys.PR_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    subprocess.Popen(sys.argv[1:])
+
+sent, kill = [], os.kill
+
+def noted(pid, number):
+    kill(pid, number)
+    sent.append((pid, number))
+
+os.kill = noted  # a process that is stopped and continued before it is its turn never knows
+bystander, idle = child(lambda: None), child(lambda: None)
+for label, top in (("idle", idle), ("chains", child(chains))):
+    while label == "chains" and len(descendants.children(top)) < 20:
+        time.sleep(0.01)
+    sent.clear()
+    descendants.end_below(top)
+    alive = [pid for pid in descendants.below(top) if descendants._state(pid) not in descendants._DEAD]
+    stopped, continued = (-1, signal.SIGSTOP) in sent, (bystander, signal.SIGCONT) in sent
+    print(label, len(alive), stopped, continued, descendants._state(bystander) == b"T", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.needs("gcc")
+def test_everybody_is_stopped_for_what_runs_away_faster_than_anybody_looks(bench: Bench) -> None:
+    """And goes on afterwards. The twin has nothing below it: nobody is stopped for that."""
+    argv = ["unshare", "-Urpf", "--mount-proc", bench.identity.python, "-c", FASTER, compiled(bench, "hydra", HYDRA), "40"]
+    outcome = bench.run(argv, inside=False, env={"PYTHONPATH": str(bench.identity.base / "src")})
+    assert (outcome.out.splitlines(), outcome.err) == (["idle 0 False False False", "chains 0 True True False"], ""), outcome
+
+
 @pytest.mark.needs("gcc")
 def test_a_thousand_generations_are_ended_and_the_session_goes_on(bench: Bench) -> None:
     program = """
@@ -500,15 +614,20 @@ def test_what_has_ended_its_starter_is_killed_too(bench: Bench) -> None:
 
 
 def test_a_long_request_to_a_stopped_starter_arrives(bench: Bench) -> None:
-    """A command left something that stops whatever it can see: idle starters too."""
+    """A command left something that stops whatever it can see: idle starters too. One of them is woken, and none is given up for it."""
     stopper = "for p in /proc/[0-9]*; do [ ${p#/proc/} -le 2 ] || [ $p = /proc/$$ ] || kill -STOP ${p#/proc/} 2> /dev/null; done"
     program = """
         with Session() as s:
-            [each.wait() for each in [s.popen(["sleep", "0.1"]) for _ in range(3)]]
+            idle = [s.popen(["sh", "-c", "echo $PPID; sleep 0.3"], stdout=PIPE) for _ in range(3)]
+            numbers = [each.communicate()[0] for each in idle]
             s.run(["sh", "-c", sys.argv[1]], timeout=9)
-            print(s.run(["true", *["x" * 100000] * 12], timeout=30).returncode)
+            with s.popen(["sleep", "600"]) as other:  # by the starter of that one, which has been woken
+                print(out(s, "sh", "-c", "echo $PPID; cat $0 | tr -dc T", f"/proc/{int(numbers[0])}/stat", *["x" * 100000] * 12).split())
+                other.kill()
+            print([int(each) for each in numbers])
     """
-    assert said(bench, program, stopper) == ["0"]
+    (answered, *others), numbers = map(json.loads, (line.replace("'", '"') for line in said(bench, program, stopper)))
+    assert (int(answered) in numbers, others) == (True, ["T"]), "woken itself, while another one still is stopped"
 
 
 # -- the end of the application ---------------------------------------------------------------------------------------------

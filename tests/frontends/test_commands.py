@@ -127,10 +127,10 @@ class TestRun:
 
     def test_what_can_not_be_enforced_is_125(self, houseroom: Cli, home: Path) -> None:
         (home / ".config" / "houseroom").mkdir(parents=True)
-        (home / ".config" / "houseroom" / "policy.toml").write_text("[network]\npublish = [8000]\n")
+        (home / ".config" / "houseroom" / "policy.toml").write_text('[git]\nmode = "guarded"\n')
         done = houseroom("run", "--", "touch", "made")
         assert (done.returncode, done.stdout) == (125, "")
-        assert "network" in done.stderr
+        assert "git.mode" in done.stderr
         assert not (home / "project" / "made").exists()
 
 
@@ -264,7 +264,7 @@ class TestPolicy:
             "syntax": '[files\nhide = ["~/x"]\n',
             "extends": 'extends = "worskpace"\n',
             "example": '[files]\nhide = [{ path = "~/x", allows = ["read ~/x/y"] }]\n',
-            "waiting": "[network]\npublish = [8000]\n",
+            "waiting": '[git]\nmode = "guarded"\n',
         }
         shown = []
         for name, text in files.items():

@@ -53,7 +53,7 @@ PLAN = Plan(
         Bind("/home/ada/project/.git", write=False, why="hooks"),
         Scratch("/home/ada/.cache", "a poisoned cache would run on the host"),
         Mask("/home/ada/.ssh", "dir", "keys"),
-        Mediate(("/home/ada/project",), ("/home/ada/project/**/.git",), (), (), "protected names"),
+        Mediate(("/home/ada/project",), ("/home/ada/project/**/.git",), (), "protected names"),
         Watch((), (), (), (), "masks what appears"),
         LANDLOCK,
     ),

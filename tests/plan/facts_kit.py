@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from houseroom.plan.facts import DIRECTORY, FILE, LINK, MISSING, Entry, Facts, Host, Tree
+from houseroom.plan.facts import DIRECTORY, FILE, LINK, MISSING, SOCKET, Entry, Facts, Host, Tree
 from houseroom.policy.decide import PlacedPolicy
 from houseroom.policy.model import HIDE, PROTECT, Origin, Places, Policy, Rule, Setting, Stratum
 from houseroom.policy.pattern import components, join
@@ -13,7 +13,7 @@ HOST = Host("6.12.0", "x86_64", 1000, 1000, landlock_abi=6, bubblewrap="/usr/bin
 CLOSED = frozenset({"files.read", "files.write"})
 SETTINGS = {"network.reach": Setting("none", Origin("preset", "built in")), "git.mode": Setting("read-only", Origin("preset", "built in"))}
 
-# Path → what is there: dir, file, or a link as "-> target".
+# Path → what is there: dir, file, socket, or a link as "-> target".
 Files = dict[str, str]
 PLAIN: Files = {"/": "dir", "/tmp": "dir", "/usr": "dir", "/home/me": "dir", "/home/me/work": "dir"}
 
@@ -35,6 +35,13 @@ def ordinary(*rules: tuple[str, str]) -> Policy:
     return policy(stratum(("read", "/"), ("write", "{workspace}"), ("private", "/tmp"), *rules))
 
 
+def with_rules(base: Policy, key: str, *subjects: str) -> Policy:
+    """The policy with rules of another key at the end of its first stratum."""
+    first, *others = base.strata
+    added = tuple(Rule(key, subject, Origin("user", "user.toml", 1, 1)) for subject in subjects)
+    return base.with_(strata=(first.with_(rules=(*first.rules, *added)), *others))
+
+
 def of_preset(name: str) -> Policy:
     base = preset(name)
     return Policy(name, (base.with_(rules=tuple(rule for rule in base.rules if rule.key != "floor.require")),), base.under("floor.require"))
@@ -45,7 +52,7 @@ def tree(placed: PlacedPolicy, files: Files) -> Tree:
     links = {path: target[3:] for path, target in files.items() if target.startswith("-> ")}
 
     def entry(path: str) -> Entry:
-        kind = LINK if path in links else {"dir": DIRECTORY, "file": FILE}.get(files.get(path, ""), MISSING)
+        kind = LINK if path in links else {"dir": DIRECTORY, "file": FILE, "socket": SOCKET}.get(files.get(path, ""), MISSING)
         return Entry(path, kind, links.get(path, path))
 
     aliases = {components(path): (components(target),) for path, target in links.items()}

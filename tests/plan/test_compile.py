@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from facts_kit import HOST, PLAIN, Files, of_preset, on_host, ordinary, policy, stratum
+from facts_kit import HOST, PLAIN, Files, of_preset, on_host, ordinary, policy, stratum, with_rules
 
 from houseroom.errors import CannotEnforce, PolicyError
 from houseroom.plan import steps
@@ -25,6 +25,7 @@ def limited(given: dict[str, object]) -> Policy:
 
 
 PROJECT: Files = {**PLAIN, "/home/me/work/.git": "dir", "/home/me/work/.env": "file", "/home/me/work/src": "dir"}
+SOCKETS = ("/run/pg/s", "/home/me/.db/s", "/home/me/work/s", "/srv/s")
 DOTS = (("protect", "**/.git"), ("hide", "**/.env"))
 
 # name → what it shows, policy, files, host, forced rung
@@ -112,6 +113,13 @@ CASES: dict[str, tuple[Policy, Files, Host, str]] = {
         HOST.with_(cgroup="cgroup v2 is not delegated to us"),
         "",
     ),
+    "published-ports": (with_rules(ordinary(), "network.publish", "8000"), PROJECT, HOST, ""),
+    "host-sockets": (
+        with_rules(ordinary(("private", "/run"), ("hide", "~/.db")), "network.sockets", "/run/pg/s", "~/.db/s", "s", "/srv/s"),
+        {**PROJECT, "/run": "dir", "/home/me/.db": "dir", "/srv": "dir", **dict.fromkeys(SOCKETS, "socket")},
+        HOST,
+        "",
+    ),
     "listed-hosts": (limited({"network.reach": "listed"}), PROJECT, HOST, ""),
     "wsl-2": (ordinary(*DOTS), PROJECT, HOST.with_(wsl=2), ""),
     "odd-names": (
@@ -171,8 +179,10 @@ FIELDS = {
     "Lock": "rlimits why",
     "Landlock": "rules handled abi network why",
     "Seccomp": "program network mediated why observe",
-    "Mediate": "roots rules pinned sockets why proxy",
+    "Mediate": "roots rules pinned why proxy",
     "Egress": "address dns port why",
+    "Publish": "ports why",
+    "Socket": "path kept why rule",
     "Resolver": "path content why",
     "Trust": "paths why",
     "Watch": "roots rules hidden secrets why",

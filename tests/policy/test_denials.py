@@ -127,8 +127,13 @@ def test_an_open_network_that_is_out_of_reach_is_the_hosts() -> None:
 
 def test_a_socket_of_the_host_is_told_where_somebody_listens() -> None:
     denial = one(refused("connect", "/run/docker.sock", EACCES))
-    assert (denial.path, denial.grant) == ("/run/docker.sock", ())
-    assert denial.obstacle
+    assert (denial.path, denial.grant) == ("/run/docker.sock", ("--socket", "/run/docker.sock", "--accept", "sockets"))
+    assert not denial.obstacle
+
+
+def test_an_abstract_socket_is_let_through_by_nothing() -> None:
+    denial = one(refused("connect", "@/tmp/.X11-unix/X0", EACCES).with_(words="an abstract socket of the host"))
+    assert (denial.grant, denial.obstacle.partition(" ")[0]) == ((), "an")
 
 
 # Together and in which order

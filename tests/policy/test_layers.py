@@ -190,7 +190,7 @@ def test_later_settings_override_within_a_voice() -> None:
         ('[network]\nreach = "listed"\nallow = ["pypi.org"]', ()),
         ('[network]\nreach = "listed"\nallow = ["GET example.org/v1/**"]', ()),
         ('[network]\nreach = "open"\ndeny = ["DELETE example.org"]', ("network.deny",)),
-        ('[network]\ndeny = ["x.org"]\npublish = [80]\nsockets = ["/run/x"]', ("network.publish", "network.sockets", "network.deny")),
+        ('[network]\ndeny = ["x.org"]\npublish = [80]\nsockets = ["/run/x"]', ("network.deny",)),
         ('[network]\nallow = []\nreach = "open"', ()),
         ('[git]\nmode = "guarded"', ("git.mode",)),
         ('[git]\nmode = "free"', ()),
@@ -210,10 +210,10 @@ def test_what_nothing_enforces_is_refused_by_name(text: str, names: tuple[str, .
 
 
 def test_accepting_one_name_accepts_no_other() -> None:
-    policy = merged(doc("user", '[network]\ndeny = ["x.org"]\npublish = [80]'))
+    policy = merged(doc("session", 'extends = "full-access"\n[network]\ndeny = ["x.org"]\n[git]\nmode = "guarded"'))
     with pytest.raises(CannotEnforce) as caught:
         refuse_unenforced(policy, frozenset({"network.deny"}))
-    assert caught.value.missing == ("network.publish",)
+    assert caught.value.missing == ("git.mode",)
 
 
 KEYS = ["files.hide", "files.protect", "files.private", "files.scratch", "files.write", "files.read"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import marshal
 import os
 import socket
 import ssl
@@ -16,7 +15,7 @@ from houseroom.policy import hosts
 from houseroom.policy.destinations import parse
 from houseroom.policy.hosts import Address
 from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
-from houseroom.session import egress, request
+from houseroom.session import egress, ledger
 from houseroom.session.proxy import outside, tunnel
 from houseroom.session.proxy.authority import Authority, outward
 from houseroom.session.proxy.forward import Stream
@@ -49,9 +48,9 @@ def policy(allow: tuple[str, ...] = RULES, deny: tuple[str, ...] = ()) -> Policy
 
 
 def judge_of(allow: tuple[str, ...] = RULES, deny: tuple[str, ...] = ()) -> tuple[Judge, int]:
-    """A judge, and the end of the pipe at which it tells."""
-    hear, tell = os.pipe2(os.O_NONBLOCK)
-    return Judge(request.policy_of(marshal.loads(egress.rules_of(policy(allow, deny)))), tell), hear
+    """A judge, and the ledger in which it tells."""
+    told = ledger.make()
+    return Judge(egress.policy_of(egress.rules_of(policy(allow, deny))), told), told
 
 
 def inspector(trusted: str = "", named: tuple[str, ...] = RULES) -> Inspector:
@@ -73,7 +72,7 @@ def talk(
 ) -> Heard:
     """One connection to ``host``. ``serve`` is each of its servers; ``speak`` is the client, given its socket."""
     heard = Heard()
-    judge, hear = judge_of(allow, deny)
+    judge, told = judge_of(allow, deny)
 
     async def addresses(_name: str) -> tuple[Address, ...]:
         return (hosts.address("192.0.2.1"),)
@@ -110,11 +109,9 @@ def talk(
 
     try:
         asyncio.run(asyncio.wait_for(both(), 30))
-        with suppress(BlockingIOError):
-            heard.told = os.read(hear, 1 << 16).decode().splitlines()
+        heard.told = list(ledger.refusals(told))
     finally:
-        os.close(judge.tell)
-        os.close(hear)
+        os.close(told)
     return heard
 
 

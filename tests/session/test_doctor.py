@@ -35,9 +35,10 @@ import json, os, sys
 sys.path.append(sys.argv[1])
 from houseroom.errors import CannotEnforce
 from houseroom.policy.model import Origin, Rule, Setting
-from houseroom.session import doctor, policy_files, sandbox
+from houseroom.session import doctor, doctor_egress, policy_files, sandbox
 
-profile, rules, settings, widened, backend = json.loads(sys.argv[2])
+profile, rules, settings, widened, backend, listed = json.loads(sys.argv[2])
+doctor_egress._ALLOWED = doctor_egress._ALLOWED if listed is None else tuple(listed)
 origin = Origin("session", "test")
 where = sandbox.places(None)
 load = lambda name, rules, settings: policy_files.load(
@@ -90,8 +91,8 @@ class Person:
         return {} if os.geteuid() == self.uid else {"user": self.uid, "group": self.uid, "extra_groups": []}
 
     def checks(self, *arguments: object, before: str = "") -> dict[str, Check]:
-        """Doctor's checks by name, for a profile, rules, settings, rules that widen the sandbox alone, a rung."""
-        given = [*arguments, *("workspace", [], {}, [], "")[len(arguments) :]]
+        """Doctor's checks by name, for a profile, rules, settings, rules that widen the sandbox alone, a rung, what its proxy lists."""
+        given = [*arguments, *("workspace", [], {}, [], "", None)[len(arguments) :]]
         argv = [self.python, "-I", "-c", DRIVER, str(self.base / "src"), json.dumps(given)]
         if before:
             argv = ["unshare", "-Ur", "sh", "-c", f'{before}; exec "$@"', "sh", *argv]
@@ -158,7 +159,7 @@ def test_the_default_policy_holds_and_nothing_is_left_behind(person: Person) -> 
         time.sleep(0.1)
     assert not new
     must = ("probe", "workspace", "files.write", "files.protect", "files.hide", "files.scratch", "/tmp", "network", "loopback", "sockets")
-    must += ("processes", "signals", "environment", "privileges", "new namespaces", "limits.open_files", "limits.disk")
+    must += ("egress proxy", "processes", "signals", "environment", "privileges", "new namespaces", "limits.open_files", "limits.disk")
     assert {name: state for name, state in states(checks).items() if name in must} == dict.fromkeys(must, "works")
     assert [check for check in checks.values() if check.state == "missing"] == []
     assert checks["files.read"].state == "unused"
@@ -237,6 +238,25 @@ def test_a_sandbox_that_is_wider_than_its_policy_is_found_out(person: Person) ->
         assert checks[name].state == "missing", checks[name]
         assert "doctor --json" in checks[name].fix
     assert checks["probe"].state == "works"
+
+
+@needs_a_sandbox
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (["listed.localhost", "other.localhost", "127.0.0.1"], "a name that is not listed, by the proxy: it went through"),
+        (["other.localhost", "127.0.0.1"], "a listed name was not reached: the proxy answered 403 Forbidden"),
+        (["listed.localhost"], "a listed name was not reached: the proxy answered 403 Forbidden"),
+    ],
+)
+def test_an_egress_proxy_that_is_wider_or_narrower_is_found_out(person: Person, listed: list[str], said: str) -> None:
+    """The twin is the same with the hosts that doctor lists itself: then it works, whatever the policy says of the network."""
+    check = person.checks("workspace", [], {}, [], "", listed)["egress proxy"]
+    assert (check.state, check.said) == ("missing", said)
+    assert "doctor --json" in check.fix
+    for given in (("workspace", [], {"network.reach": "open"}), ("read-only",)):
+        check = person.checks(*given)["egress proxy"]
+        assert (check.state, check.fix) == ("works", ""), check
 
 
 @needs_a_sandbox

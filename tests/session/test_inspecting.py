@@ -55,7 +55,7 @@ def test_every_request_of_a_connection_is_judged_and_a_refused_one_ends_nothing(
     assert b"X-Houseroom-Reason: no rule of the workspace policy allows this request" in heard.client
     assert f"--allow 'DELETE {HOST}:{PORT}/v1/a'".encode() in heard.client
     assert [line.split("\t")[0] for line in heard.told] == [f"DELETE {HOST}:{PORT}/v1/a", f"GET {HOST}:{PORT}/other"]
-    assert heard.told[0].split("\t")[-1] == f"DELETE {HOST}:{PORT}/v1/a"
+    assert heard.told[0].split("\t")[-1] == f"--allow DELETE {HOST}:{PORT}/v1/a"
     assert len(heard.servers) == 1  # by one connection: the second request followed the first
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import marshal
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,10 @@ if sys.platform != "linux":
 
 from houseroom.policy.hosts import Address
 from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
-from houseroom.session import egress, request
+from houseroom.policy.traffic import Traffic
+from houseroom.session import egress, ledger
 from houseroom.session.proxy import outside
+from houseroom.session.proxy.account import RECEIVED, SENT
 from houseroom.session.proxy.judgement import Judge
 from houseroom.session.proxy.server import Server
 
@@ -34,24 +37,24 @@ def code(answer: bytes) -> int:
 
 @pytest.fixture
 def judge() -> Iterator[tuple[Judge, int]]:
-    """Of a policy that lists *.example.org, with the end of the pipe at which it tells of refusals."""
+    """Of a policy that lists *.example.org, with its ledger."""
     rule = Rule("network.allow", "*.example.org", _WHERE, "")
     stratum = Stratum("workspace", (rule,), {"network.reach": Setting("listed", _WHERE)}, frozenset())
     rules = egress.rules_of(Policy("test", (stratum,)))
-    hear, tell = os.pipe2(os.O_NONBLOCK)
-    yield Judge(request.policy_of(marshal.loads(rules)), tell), hear
-    os.close(tell)
-    os.close(hear)
+    told = ledger.make()
+    yield Judge(egress.policy_of(rules), told), told
+    os.close(told)
 
 
 def test_only_so_many_refusals_are_kept_and_each_is_told_once(judge: tuple[Judge, int]) -> None:
-    judging, hear = judge
+    judging, told = judge
     for at in range(5000):
         judging.note(f"x{at}.evil.org", "no rule allows it")
         judging.note(f"x{at}.evil.org", "no rule allows it")
-    assert len(judging.told) == 1000
-    found = egress.refusals(os.dup(hear))
+    assert len(judging.account.refused) == 1000
+    found = egress.refusals(told)
     assert [denial.path for denial in found] == [f"x{at}.evil.org" for at in range(1000)]
+    assert egress.refusals(told) == ()
 
 
 def test_questions_beyond_what_the_resolver_is_asked_at_a_time_fail_at_once(
@@ -79,3 +82,93 @@ def test_questions_beyond_what_the_resolver_is_asked_at_a_time_fail_at_once(
         assert code(await server.answer(question("later.example.org"), limit=0)) == 0
 
     asyncio.run(ask())
+
+
+# In namespaces of its own: another /etc/hosts, and no network in which a resolver could be asked.
+LOOK_UP = """
+import asyncio, sys
+from houseroom.session.proxy import outside
+for name in sys.argv[1:]:
+    try:
+        print(name, *asyncio.run(outside.addresses(name)))
+    except OSError as error:
+        print(name, type(error).__name__)
+"""
+TABLE = """# a comment with commented.example.org
+10.1.2.3\tmade.example.org Alias.Example.org # 10.1.2.4 behind.example.org
+fd00::1  made.example.org
+10.1.2.5
+not-an-address  broken.example.org
+"""
+
+
+@pytest.mark.needs("userns")
+def test_the_hosts_own_table_of_names_is_honoured(tmp_path: Path) -> None:
+    """Every address of a name, whatever its case there; a comment says nothing. The twin is the same without the table."""
+    names = [
+        "made.example.org",
+        "alias.example.org",
+        "behind.example.org",
+        "commented.example.org",
+        "ade.example.org",
+        "deep.localhost",
+        "xlocalhost",
+    ]
+    table, empty = tmp_path / "hosts", tmp_path / "empty"
+    table.write_text(TABLE)
+    empty.write_text("")
+    found = {}
+    for file in (table, empty):
+        script = 'mount --bind "$0" /etc/hosts && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+        argv = ["unshare", "-Urmn", "sh", "-c", script, str(file), str(empty), sys.executable, "-c", LOOK_UP, *names]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        found[file] = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert {found[file].pop("deep.localhost") for file in found} == {"127.0.0.1 ::1"}, "whoever is asked: it is of this host (RFC 6761)"
+    assert set(found[empty].values()) <= {"OSError", "NoSuchName"}
+    assert found[table] == {
+        **found[empty],
+        "made.example.org": "10.1.2.3 fd00::1",
+        "alias.example.org": "10.1.2.3",
+    }
+
+
+def test_only_so_many_destinations_are_counted_by_themselves(judge: tuple[Judge, int]) -> None:
+    """However many there are: memory and file keep their size, and nothing of what was carried is left out."""
+    judging, told = judge
+    size = os.fstat(told).st_size
+    for at in range(1500):
+        for _ in range(2):
+            counts = judging.account.connected(f"x{at}.example.org:443")
+            counts[SENT] += at
+            counts[RECEIVED] += 1
+    found = ledger.reached(told)
+    assert found[:1000] == tuple(Traffic(f"x{at}.example.org:443", 2, 2 * at, 2) for at in range(1000))
+    assert found[1000:] == (Traffic("others", 1000, 2 * sum(range(1000, 1500)), 1000),)
+    assert os.fstat(told).st_size == size
+
+
+def test_the_longest_name_has_room_and_what_is_refused_stands_apart(judge: tuple[Judge, int]) -> None:
+    judging, told = judge
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61]) + ":65535"
+    assert len(longest) == 253 + 6
+    for where in (longest, "x.example.org:1"):
+        judging.account.connected(where)
+        judging.note(where, "no\treason\n" * 1000)
+    before = ledger.reached(told)
+    assert before == (Traffic(longest, 1), Traffic("x.example.org:1", 1))
+    assert [denial.path for denial in egress.refusals(told)] == [longest, "x.example.org:1"]
+    judging.account.connected("x.example.org:1")[SENT] += 5
+    assert ledger.since(before, ledger.reached(told)) == (Traffic("x.example.org:1", 1, 5, 0),)
+
+
+def test_what_is_no_ledger_is_read_as_an_empty_or_a_short_one(tmp_path: Path) -> None:
+    """The proxy reads what hostile programs write: whatever it might leave in the file, reading it ends, and soon."""
+    for content in (b"", b"\xff" * 8, b"\xff" * 9000, os.urandom(1 << 20)):
+        file = tmp_path / "ledger"
+        file.write_bytes(content)
+        with open(file, "rb") as opened:
+            assert len(ledger.reached(opened.fileno())) <= ledger.MOST_REACHED + 1
+            assert len(ledger.refusals(opened.fileno())) <= 1 << 20

@@ -141,6 +141,7 @@ def test_a_policy_that_must_not_be_relied_on_is_not_relied_on_from_memory(run: C
         ["--write", "/var/tmp"],
         ["--hide", "/etc/hostname"],
         ["--net", "open"],
+        ["--publish", "41234"],
         ["--time", "1h"],
         ["--profile", "read-only"],
         ["--pass", "A"],

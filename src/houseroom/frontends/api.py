@@ -26,8 +26,9 @@ class Sandbox:
 
     Without a ``policy`` the user's, organisation's and project's files are read as the command line does, with
     ``profile`` chosen and the given paths, hosts and names on top. ``workspace`` defaults to the current directory.
-    ``accept`` names rules of the floor that this host need not enforce. ``observe`` is off, denials, executions or all: what is noted
-    of each command, for ``Completed.denials``.
+    ``publish`` are ports of the sandbox that this host reaches at its own loopback, ``sockets`` Unix sockets of the host that may be
+    connected to. ``accept`` names rules of the floor that this host need not enforce. ``observe`` is off, denials, executions or all:
+    what is noted of each command, for ``Completed.denials``.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Sandbox:
         environment: Sequence[str] = (),
         network: str | None = None,
         allow: Sequence[str] = (),
+        publish: Sequence[int] = (),
+        sockets: Sequence[str] = (),
         git: str | None = None,
         accept: Sequence[str] = (),
         observe: str = "off",
@@ -50,6 +53,9 @@ class Sandbox:
         self.policy, self.profile, self.accept, self.observe = policy, profile, tuple(accept), observe
         if observe not in ("off", "denials", "executions", "all"):
             raise ValueError(f"there is no level {observe!r} of observing: off, denials, executions or all")
+        for port in publish:
+            if not 0 < port < 65536:
+                raise ValueError(f"{port} is not a port: a number from 1 to 65535")
         self.workspace = None if workspace is None else os.fspath(workspace)
         given = (
             ("files.read", read),
@@ -58,6 +64,8 @@ class Sandbox:
             ("files.protect", protect),
             ("environment.pass", environment),
             ("network.allow", allow),
+            ("network.publish", map(str, publish)),
+            ("network.sockets", sockets),
         )
         self.rules = tuple(Rule(key, os.fspath(subject), _PYTHON, "given in Python") for key, subjects in given for subject in subjects)
         chosen = {"network.reach": network or ("listed" if allow else None), "git.mode": git}

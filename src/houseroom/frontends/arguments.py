@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         environment: Sequence[str]
         network: str | None
         allow: Sequence[str]
+        publish: Sequence[int]
+        sockets: Sequence[str]
         git: str | None
         accept: Sequence[str]
         observe: str

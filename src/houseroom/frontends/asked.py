@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from houseroom.frontends.arguments import Path, Stream, Words
     from houseroom.policy.denials import Denial
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.course import Course
     from houseroom.session.exchange import Captured
 
@@ -125,6 +126,7 @@ def completed(
     withheld: tuple[str, ...],
     outcome: tuple[str, str],
     denials: tuple[Denial, ...] = (),
+    reached: tuple[Traffic, ...] = (),
 ) -> Completed:
     """What is known of a command that is over. ``outcome``: its kind and detail."""
     code = course.returncode
@@ -142,6 +144,7 @@ def completed(
         usage(course),
         denials,
         outcome[1],
+        reached,
     )
 
 

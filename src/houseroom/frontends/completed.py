@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from houseroom.policy.denials import Denial
+    from houseroom.policy.traffic import Traffic
 
 
 class Usage(Record):
@@ -27,7 +28,7 @@ class Completed(Record):
     file and line, or what limits did that it outlived. ``stdout`` and ``stderr`` are None unless captured; ``cut``
     is how many bytes of them were dropped past ``output_limit``. ``left``: something that it started is still alive.
     ``withheld`` names the environment variables that the command did not get; ``denials`` is what was refused to it, where that is
-    observed.
+    observed; ``reached`` are the listed hosts that the session reached while it ran.
     """
 
     args: tuple[str | bytes, ...]
@@ -41,6 +42,7 @@ class Completed(Record):
     usage: Usage = Usage()
     denials: tuple[Denial, ...] = ()
     detail: str = ""
+    reached: tuple[Traffic, ...] = ()
 
     def check_returncode(self) -> None:
         """Raise ``subprocess.CalledProcessError`` unless the command exited with 0, stopped by no limit."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from houseroom.frontends.arguments import Description, Path, Stream, Words
     from houseroom.frontends.asked import Asked
     from houseroom.policy.model import Policy
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.course import Course
     from houseroom.session.exchange import Captured
     from houseroom.session.standing import Standing
@@ -63,6 +64,19 @@ class Session:
     def withheld(self) -> tuple[str, ...]:
         """The environment variables that commands do not get."""
         return self._house.withheld
+
+    @property
+    def unwatched(self) -> bool:
+        """Whether the host let not every directory be watched, so a hidden file that is made or replaced meanwhile may show.
+
+        True from the first command on, or soon after (fs.inotify.max_user_watches and max_user_instances, inotify(7)).
+        """
+        return self._house.unwatched
+
+    @property
+    def reached(self) -> tuple[Traffic, ...]:
+        """The listed hosts that were reached until now, or until the session was closed, with connections and bytes."""
+        return self._house.reached()
 
     def run(
         self,
@@ -100,6 +114,7 @@ class Session:
             argv, cwd=cwd, env=env, input=input, stdin=stdin, stdout=stdout, stderr=stderr, capture_output=capture_output,
             text=text, encoding=encoding, errors=errors, pty=pty, size=size, pass_fds=pass_fds,
         )  # fmt: skip
+        before = self._house.reached()
         try:
             done = running.run(self._house, how.call, data=how.data, seconds=timeout, limit=output_limit)
         except running.TimeIsUp as too_late:
@@ -107,7 +122,8 @@ class Session:
             raise late(how.args, timeout, (too_late.stdout, too_late.stderr)) from None
         streams, denials = (done.stdout, done.stderr), self._house.denials(done.course)
         outcome = self._house.outcome(done.course, late=done.stopped)
-        ended = completed(how.args, done.course, how.spelt, streams, done.withheld, outcome, denials)
+        reached = self._house.reached_since(before)
+        ended = completed(how.args, done.course, how.spelt, streams, done.withheld, outcome, denials, reached)
         if check:
             ended.check_returncode()
         return ended

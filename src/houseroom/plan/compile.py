@@ -7,7 +7,7 @@ specific rule is mounted over a shallower one, which is exactly how ``policy.dec
 from __future__ import annotations
 
 from houseroom.errors import CannotEnforce, PolicyError
-from houseroom.plan import egress, landlock, limits
+from houseroom.plan import egress, landlock, limits, publish, sockets
 from houseroom.plan.coverage import cover
 from houseroom.plan.facts import DIRECTORY, LINK, MISSING, Entry
 from houseroom.plan.steps import (
@@ -91,6 +91,8 @@ def compile_plan(placed: PlacedPolicy, facts: Facts, *, rung: str = "", observe:
         *limits.group(placed.policy, facts.host),
         *_surroundings(placed, facts.host, rung, network=closed_network),
         *way_out[:1],
+        *publish.steps(placed.policy, own_network=rung == NAMESPACES),
+        *sockets.steps(placed, facts.tree, namespaces=rung == NAMESPACES),
         *mounts,
         *way_out[1:],
         *limits.tally(placed.policy, facts.host, _areas(mounts, rung)),
@@ -274,10 +276,10 @@ def _locks(
         # The texts of the rules first: a path that is the same object in several lists is packed, sent and unpacked once.
         pinned = {text for stratum in rules for text, access in stratum if access in (PROTECT, HIDE) and not is_glob(text)}
         pinned |= {mark.path for mark in marks if mark.access == PROTECT or (mark.access == HIDE and _below(mark.path, roots))}
-        sockets = tuple(rule.subject for stratum in placed.policy.strata for rule in stratum.under("network.sockets"))
-        why = "protected names can't come into being; sockets made outside can't be reached"
+        but = ", but those let through" if placed.policy.strata[0].under(sockets.KEY) else ""
+        why = f"protected names can't come into being; sockets made outside can't be reached{but}"
         proxy = (egress.ADDRESS, egress.PORT) if way_out else None
-        steps.append(Mediate(roots, (*_of_new_names(placed, rules, roots), never), tuple(sorted(pinned)), sockets, why, proxy))
+        steps.append(Mediate(roots, (*_of_new_names(placed, rules, roots), never), tuple(sorted(pinned)), why, proxy))
     if rung == NAMESPACES:
         hidden = facts.tree.watched
         why = "a hidden file that the host replaces or creates meanwhile is masked again"

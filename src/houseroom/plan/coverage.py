@@ -60,7 +60,7 @@ def _with_namespaces(placed: PlacedPolicy, facts: Facts, steps: tuple[plan.Step,
         lost_layers = (f"read-only instead: overlayfs said {host.overlay}",) if host.overlay else ()
         yield _row("files.scratch", ("overlayfs on a private tmpfs",), lost_layers)
     if mediated:
-        yield _row("sockets", (_INIT, _SECCOMP))
+        yield _row("sockets", (_INIT, _SECCOMP), _powerful(steps))
     else:
         yield Covered("sockets", MISSING, (), (f"Unix sockets of the host can be connected to by path: {_NOT_HANDED}: {host.notify}",))
     yield from _always(placed)
@@ -154,6 +154,14 @@ def _lost_with_pids(host: Host) -> tuple[str, ...]:
     slowed = "priority and processors of the user's processes outside can be changed"
     signals = () if host.landlock_abi >= 6 else ("signals reach the user's processes outside, and init (needs Linux 6.12)",)
     return (*signals, slowed, orphans)
+
+
+def _powerful(steps: tuple[plan.Step, ...]) -> tuple[str, ...]:
+    """What the policy lets through that leads round the policy."""
+    from houseroom.policy.sockets import power_of
+
+    found = ((step.path, power_of(step.path)) for step in steps if isinstance(step, plan.Socket))
+    return tuple(f"{path} is let through: {what}" for path, what in found if what)
 
 
 def _mediated(steps: tuple[plan.Step, ...]) -> bool:

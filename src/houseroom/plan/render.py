@@ -20,9 +20,10 @@ _FILES = "files, each over those above it"
 _LOCKS = "locks on the command, and what init does for it"
 _GROUPS: dict[type[plan.Step], str] = {
     **dict.fromkeys(
-        (plan.Cgroup, plan.Namespaces, plan.Root, plan.Area, plan.Loopback, plan.Egress, plan.Devices, plan.Proc), _SURROUNDINGS
+        (plan.Cgroup, plan.Namespaces, plan.Root, plan.Area, plan.Loopback, plan.Egress, plan.Publish, plan.Devices, plan.Proc),
+        _SURROUNDINGS,
     ),
-    **dict.fromkeys((plan.Private, plan.Scratch, plan.Bind, plan.Mask, plan.Resolver, plan.Trust), _FILES),
+    **dict.fromkeys((plan.Private, plan.Scratch, plan.Bind, plan.Mask, plan.Resolver, plan.Trust, plan.Socket), _FILES),
     **dict.fromkeys((plan.Tally, plan.Mediate, plan.Watch, plan.Lock, plan.Landlock, plan.Seccomp), _LOCKS),
 }
 _SETS = {landlock.READ: "read", landlock.WRITE_IN_PLACE: "write in place", landlock.FULL: "full"}
@@ -66,7 +67,7 @@ def line_of(step: plan.Step) -> Line:
             return Line("root", base, "/", why)
         case plan.Area(size, why):
             return Line("area", _size(size), "private tmpfs", why)
-        case plan.Loopback() | plan.Egress() | plan.Resolver() | plan.Trust():
+        case plan.Loopback() | plan.Egress() | plan.Publish() | plan.Socket() | plan.Resolver() | plan.Trust():
             return _network(step)
         case plan.Devices(why):
             return Line("devices", "", "/dev", why)
@@ -86,13 +87,18 @@ def line_of(step: plan.Step) -> Line:
     raise TypeError(f"no words for {step!r}")
 
 
-def _network(step: plan.Loopback | plan.Egress | plan.Resolver | plan.Trust) -> Line:
+def _network(step: plan.Loopback | plan.Egress | plan.Publish | plan.Socket | plan.Resolver | plan.Trust) -> Line:
     match step:
         case plan.Loopback(why):
             return Line("raise", "", "loopback", why)
         case plan.Egress(address, dns, port, why):
             ends = (("names", f"{address}:{dns} UDP and TCP"), ("else", f"{address}:{port}"))
             return Line("listen", "", "egress proxy", why, ends)
+        case plan.Publish(ports, why):
+            return Line("publish", "", "ports", why, tuple(("port", str(port)) for port in ports))
+        case plan.Socket(path, kept, why):
+            flags, below = ("this one", ()) if kept == path else ("by name", (("below", spell(kept)),))
+            return Line("socket", flags, spell(path), why, below)
         case plan.Resolver(path, _content, why):
             return Line("file", "own", spell(path), why)
         case plan.Trust(paths, why):
@@ -103,9 +109,9 @@ def _lock(step: plan.Tally | plan.Mediate | plan.Watch | plan.Lock | plan.Landlo
     match step:
         case plan.Tally(memory, processes, areas, why):
             return Line("tally", "", "memory and processes of all", why, (*_ceilings(memory, processes), *_items("with", areas)))
-        case plan.Mediate(roots, rules, pinned, sockets, why, proxy):
-            ways = (*_items("socket", sockets), *(("elsewhere", f"{proxy[0]}:{proxy[1]}") for _ in (proxy,) if proxy))
-            lists = (*_items("below", roots), *_voices(rules), *_items("pin", pinned), *ways)
+        case plan.Mediate(roots, rules, pinned, why, proxy):
+            way_out = (("elsewhere", f"{proxy[0]}:{proxy[1]}"),) if proxy else ()
+            lists = (*_items("below", roots), *_voices(rules), *_items("pin", pinned), *way_out)
             return Line("mediate", "", "new names, connections", why, lists)
         case plan.Watch(roots, rules, hidden, secrets, why):
             inodes = (("hide", f"device {device} inode {inode}") for device, inode in secrets)

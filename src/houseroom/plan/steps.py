@@ -133,6 +133,28 @@ class Egress(Step):
     why: str
 
 
+class Publish(Step):
+    """A process of ours on the host takes connections to ``ports`` of its loopback and makes them to the same ones of the sandbox's.
+
+    init passes its network out; nothing listens inside for it, and nothing of it is inside.
+    """
+
+    ports: tuple[int, ...]
+    why: str
+
+
+class Socket(Step):
+    """A socket of the host at ``path`` that commands may connect to; init connects them.
+
+    ``kept``: the directory from which init looks its path up anew for each connection, or the path itself: the very socket alone.
+    """
+
+    path: str
+    kept: str
+    why: str
+    rule: str = ""
+
+
 class Resolver(Step):
     """A file of the sandbox's own over ``path`` that names the one server that answers for host names."""
 
@@ -199,14 +221,13 @@ class Mediate(Step):
     """What init checks when it creates a directory entry or connects a Unix socket for a command.
 
     ``roots``: writable roots of the host. ``rules``: for each stratum (pattern, access) pairs, the deciding one first.
-    ``pinned``: protected paths, existing or not, whose ancestors must stay where they are. ``sockets``: outside sockets
-    that may be reached. ``proxy``: address and port that connections to anywhere else are handed to, where there is a way out.
+    ``pinned``: protected paths, existing or not, whose ancestors must stay where they are. ``proxy``: address and port that connections
+    to anywhere else are handed to, where there is a way out.
     """
 
     roots: tuple[str, ...]
     rules: tuple[tuple[tuple[str, str], ...], ...]
     pinned: tuple[str, ...]
-    sockets: tuple[str, ...]
     why: str
     proxy: tuple[str, int] | None = None
 

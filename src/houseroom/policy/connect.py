@@ -213,6 +213,22 @@ class PlacedNetwork:
         return next((reach for reach in (NONE, LISTED) if reach in said), OPEN if said else NONE)
 
 
+def takes_upstream(policy: Policy) -> bool:
+    """Whether listed hosts are reached through the host's own proxy: the user or the organisation says so, and nobody forbids it.
+
+    The first stratum is the user's. A project's own can only forbid it, whatever profile it extends.
+    """
+    said = [(not at or stratum.name == "organisation", setting.value) for at, stratum in enumerate(policy.strata)
+            if (setting := stratum.settings.get("network.upstream"))]  # fmt: skip
+    return (True, "host") in said and not forbids_upstream(policy)
+
+
+def forbids_upstream(policy: Policy, *, above: bool = False) -> bool:
+    """Whether some voice says that it is not; ``above``: one that the command line can't change."""
+    settings = [stratum.settings.get("network.upstream") for stratum in policy.strata[int(above) :]]
+    return any(setting is not None and setting.value == "none" for setting in settings)
+
+
 def decide(placed: PlacedNetwork, act: Connect) -> Reached:
     """Whether a host may be reached, before its name is resolved."""
     return _decide(placed, act, None)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from houseroom.policy.pattern import Pattern
 
 FILE_KEYS = frozenset(("files.hide", "files.protect", "files.private", "files.scratch", "files.write", "files.read", "files.except"))
+SOCKETS = "network.sockets"
 BUILT_IN = Origin("preset", "built in")
 
 NodeRules = tuple[tuple[str, str], ...]  # (pattern, access), the deciding one first
@@ -105,6 +106,8 @@ class PlacedStratum:
         home = pattern.components(places.home)
         for rule in stratum.rules:
             if rule.key not in FILE_KEYS:
+                if rule.key == SOCKETS:
+                    self._add_socket(rule, places)
                 continue
             text = rule.subject
             if text[:2] == "~/" and pattern.is_plain(text):
@@ -121,6 +124,12 @@ class PlacedStratum:
         for placed_rule in self.globs:
             last = placed_rule.pattern.parts[-1]
             (self.wild if pattern.is_glob(last) else self.named.setdefault(last, [])).append(placed_rule)
+
+    def _add_socket(self, rule: Rule, places: Places) -> None:
+        """What may be connected to is seen, and stays what it is."""
+        placed = pattern.place(rule.subject, places)
+        if placed.literal:
+            self._add(placed.parts, Rule("files.read", rule.subject, rule.origin, rule.reason or "a socket that may be connected to"))
 
     def _add(self, parts: tuple[str, ...], rule: Rule) -> None:
         known = self.literal.get(parts)
@@ -199,6 +208,13 @@ class PlacedPolicy:
                     known = stratum.literal.get(other)
                     if known is None or _rank(rule) > _rank(known):
                         stratum.literal[other] = rule
+
+    def let_through(self, parts: tuple[str, ...], real: tuple[str, ...]) -> None:
+        """A socket that is let through is known to be at another path."""
+        for stratum in self.strata:
+            rule, known = stratum.literal.get(parts), stratum.literal.get(real)
+            if rule is not None and (known is None or _rank(rule) > _rank(known)):
+                stratum.literal[real] = rule
 
     def forget(self, existing: Container[tuple[str, ...]]) -> None:
         """Drop rules on own or layered directories that do not exist: there is nothing to lay anything over, and nothing is made."""

@@ -6,8 +6,8 @@ called its doing. What a person should look at first comes first.
 
 from __future__ import annotations
 
+from houseroom.policy import sockets
 from houseroom.policy.decide import Allow, Read, Run, Write, decide
-from houseroom.policy.layers import UNENFORCED
 from houseroom.policy.model import READ, SCRATCH
 from houseroom.policy.observation import CONNECT, CREATE, REMOVE, WRITE, WRITING
 from houseroom.policy.pattern import components, is_glob, join, matches_name
@@ -117,7 +117,7 @@ def explain(placed: PlacedPolicy, observed: Observed, ground: Ground) -> tuple[D
 
 def _judge(placed: PlacedPolicy, seen: Observation, ground: Ground) -> _One | None:
     if seen.kind == CONNECT:
-        return _socket(seen, ground) if seen.path[:1] in ("/", "@") else _network(placed, seen)
+        return _socket(placed, seen, ground) if seen.path[:1] in ("/", "@") else _network(placed, seen)
     act = _act(seen)
     decision = decide(placed, act)
     if isinstance(decision, Allow) and seen.kind in (CREATE, REMOVE):  # a name is its directory's
@@ -199,12 +199,15 @@ def _network(placed: PlacedPolicy, seen: Observation) -> _One | None:
     return _One(seen, CONNECT, rule, origin, reason, above is None, (CONNECT, "network"), obstacle=obstacle)
 
 
-def _socket(seen: Observation, ground: Ground) -> _One | None:
+def _socket(placed: PlacedPolicy, seen: Observation, ground: Ground) -> _One | None:
     if not seen.words and not ground.exists(seen.path):
         return None  # nobody listens there outside either
-    obstacle = UNENFORCED.get("network.sockets", "name it in the policy: [network] sockets")
-    reason = "a socket of the host is another program's door"
-    return _One(seen, CONNECT, "", "", reason, granted=False, family=(CONNECT, seen.path), obstacle=obstacle)
+    reached = sockets.decide(placed.policy, placed.places, seen.path)
+    obstacle, reason = reached.obstacle, "a socket of the host is another program's door"
+    if reached.granted:  # by name; what is there now is another one, in a place where a command could have put it
+        reason, obstacle = "it is not the socket that was there at the start", "begin the sandbox again"
+    rule, origin = (str(reached.rule), str(reached.rule.origin)) if reached.rule else ("", "")
+    return _One(seen, CONNECT, rule, origin, reason, not obstacle, (CONNECT, seen.path), obstacle=obstacle)
 
 
 # Several as one
@@ -238,6 +241,8 @@ def _grant(placed: PlacedPolicy, group: list[_One], path: str, paths: tuple[str,
     """The options that help, or why none does. A file that is granted alone can be written, and not be removed."""
     one = group[0]
     if one.access == CONNECT:
+        if path[:1] == "/":
+            return ("--socket", path, *(("--accept", "sockets") if sockets.power_of(path) else ())), ""
         return ("--net", "open"), ""
     if one.rule.startswith("files.protect ") and one.rule.rpartition("/")[2] in _REPOSITORY and one.origin == "built in":
         return ((), NO_NEW_REPOSITORY) if path.rpartition("/")[2] in _REPOSITORY and not ground.exists(path) else (("--git", "free"), "")

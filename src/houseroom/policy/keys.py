@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from houseroom.policy.model import GIT_MODES, NETWORK_REACHES
+from houseroom.policy.model import GIT_MODES, NETWORK_REACHES, UPSTREAMS
 from houseroom.policy.record import Record
 
 TYPE_CHECKING = False
@@ -96,6 +96,7 @@ TABLE: Final = (
     Key("network.reach", CHOICE, "How far the network goes: nowhere, to the listed hosts, or anywhere.", '"none"', NETWORK_REACHES),
     Key("network.allow", HOSTS, "Hosts that may be reached; a port, method or path narrows that.", '["pypi.org", "*.example.org:443"]'),
     Key("network.deny", HOSTS, "Hosts that may not be reached. Deny beats allow.", '["tracker.example.org"]'),
+    Key("network.upstream", CHOICE, "Whether listed hosts are reached through the host's own proxy.", '"none"', UPSTREAMS),
     Key("network.publish", PORTS, "Ports of the sandbox that the host may reach.", "[8000]"),
     Key("network.sockets", PATHS, "Unix sockets of the host that may be connected to.", '["/run/postgresql/.s.PGSQL.5432"]'),
     Key(

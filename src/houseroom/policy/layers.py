@@ -32,11 +32,7 @@ TAKEN_BACK_BY_EMPTY = frozenset(
 NARROWING = frozenset({"files.hide", "files.protect", "environment.withhold", "network.deny"})
 NARROWING_SETTINGS = ("limits.", "session.")
 
-# What a policy can say and nothing enforces yet, each with the reason that a person is told.
-UNENFORCED = {
-    "network.publish": "ports of the sandbox can't be published yet",
-    "network.sockets": "sockets of the host can't be let through yet",
-}
+# Why a policy that says this is refused, told to a person.
 DENIED_IN_OPEN = 'the host\'s own network knows no single hosts: say reach = "listed" with what may be reached'
 UNSEEN = 'on the host\'s own network nobody can put a credential in: say reach = "listed"'
 GIT_GUARDED = "the guard that runs git outside the sandbox does not exist yet"
@@ -135,14 +131,9 @@ def printable(line: str) -> str:
 
 def _unenforced(policy: Policy) -> list[tuple[str, Rule | Setting, str]]:
     found: list[tuple[str, Rule | Setting, str]] = []
-    for stratum in policy.strata:
-        found += [(rule.key, rule, UNENFORCED[rule.key]) for rule in stratum.rules if rule.key in UNENFORCED]
-        found += [(key, setting, UNENFORCED[key]) for key, setting in stratum.settings.items() if key in UNENFORCED]
     reach, git = policy.setting("network.reach"), policy.setting("git.mode")
-    for rule in (rule for stratum in policy.strata for rule in stratum.rules if rule.key in ("network.allow", "network.deny")):
-        if rule.key == "network.deny" and reach is not None and reach.value == "open":
-            found.append((rule.key, rule, DENIED_IN_OPEN))
     if reach is not None and reach.value == "open":
+        found += [(rule.key, rule, DENIED_IN_OPEN) for stratum in policy.strata for rule in stratum.under("network.deny")]
         found += [(rule.key, rule, UNSEEN) for stratum in policy.strata for rule in stratum.under("network.credentials")]
     if git is not None and git.value == "guarded" and git.origin.layer != "preset":
         found.append(("git.mode", git, GIT_GUARDED))

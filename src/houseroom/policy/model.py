@@ -31,6 +31,7 @@ PRECEDENCE: Final = {HIDE: 5, PROTECT: 4, PRIVATE: 3, SCRATCH: 2, WRITE: 1, READ
 LAYERS: Final = ("preset", "organisation", "user", "project", "session")
 
 NETWORK_REACHES: Final = ("none", "listed", "open")
+UPSTREAMS: Final = ("none", "host")
 GIT_MODES: Final = ("read-only", "guarded", "free")
 
 
@@ -105,11 +106,24 @@ class Policy(Record):
         given = [stratum.settings[key] for stratum in self.strata if key in stratum.settings]
         return min(given, key=lambda setting: narrowness(key, setting.value)) if given else None
 
+    def granted(self, key: str) -> tuple[Rule, ...]:
+        """The rules of the first stratum's list, without those that another stratum's list of the same key does not hold."""
+        first, *others = self.strata or (Stratum(""),)
+        lists = [{rule.subject for rule in stratum.under(key)} for stratum in others if key in stratum.closed]
+        return tuple(rule for rule in first.under(key) if all(rule.subject in subjects for subjects in lists))
+
+    def without(self, key: str) -> Policy:
+        """The policy as if nobody had written a list of this key."""
+        strata = (s.with_(rules=tuple(rule for rule in s.rules if rule.key != key), closed=s.closed - {key}) for s in self.strata)
+        return self.with_(strata=tuple(strata))
+
 
 def narrowness(key: str, value: object) -> float:
     """A number that is smaller for the narrower value of a setting."""
     if key == "network.reach":
         return NETWORK_REACHES.index(str(value))
+    if key == "network.upstream":
+        return UPSTREAMS.index(str(value))
     if key == "git.mode":
         return GIT_MODES.index(str(value))
     return float(value)  # type: ignore[arg-type]  # limits and durations are numbers: bytes, seconds, counts

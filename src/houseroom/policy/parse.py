@@ -6,7 +6,7 @@ import re
 import tomllib
 
 from houseroom.errors import PolicyError
-from houseroom.policy import keys, pattern, units
+from houseroom.policy import keys, pattern, sockets, units
 from houseroom.policy.keys import ITEM_FIELDS, SECTIONS, suggest
 from houseroom.policy.layers import Document, printable
 from houseroom.policy.model import Origin, Places, Rule, Setting
@@ -171,6 +171,8 @@ class _Reader:
         match key.kind:
             case keys.PATHS:
                 self.placed(path, value)
+                if key.name == sockets.KEY and (wrong := sockets.check(value)):
+                    raise self.error(path, f"{value!r} {wrong}", "Write one path for each.")
             case keys.HOSTS:
                 self.host(path, value)
             case keys.CREDENTIALS:
@@ -222,6 +224,9 @@ class _Reader:
                     raise self.error(path, f"{key.name}: {error.message}", error.hint) from None
             case keys.CHOICE, str():
                 if value in key.choices:
+                    if key.name == "network.upstream" and value != "none" and self.layer == "project":
+                        hint = "Say it in your own policy, or for one run: --upstream host"
+                        raise self.error(path, "a project can't have the host's proxy used, behind which no address is judged", hint)
                     return value
                 raise self.error(path, f"{key.name} can't be {value!r}", self.choose(value, key.choices))
         hint = f"Write {key.leaf} = {key.example}."

@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
+    from houseroom.policy.model import Policy
     from houseroom.session.exchange import Captured
     from houseroom.session.sandbox import Prepared
 
@@ -44,6 +45,7 @@ _EXAMPLES = {
 _LONGEST_SOCKET = 107  # bytes of sun_path, unix(7)
 
 _REPORT = "Please report it, with what this prints:\nhouseroom doctor --json"
+_REPORT_IT = f"# {_REPORT}"
 _SAME = "# This should say the same:\nhouseroom run -- true"
 
 
@@ -98,7 +100,47 @@ def _tried(prepared: Prepared) -> tuple[Check, ...]:
         except (PolicyError, CannotEnforce, SetupFailed, OSError, TimeoutExpired) as error:
             return (Check("probe", MISSING, f"nothing was tried: {error}", _SAME),)
         ended = Check("probe", MISSING, trouble, _SAME) if trouble else Check("probe", WORKS, f"a sandbox started {inner}")
-        return (ended, *(_check(trial, outside, inside, prepared) for trial in tried))
+        return (ended, *(_check(trial, outside, inside, prepared) for trial in tried), _proxy(prepared, inner))
+
+
+def _proxy(prepared: Prepared, inner: str) -> Check:
+    from houseroom.session import doctor_egress
+
+    def play(policy: Policy, acts: list[tuple[object, ...]]) -> tuple[Answers, str]:
+        said, trouble = run_probe(prepared, policy, inner, acts, dict(os.environ))
+        return _answers(said), trouble
+
+    try:
+        return doctor_egress.check(prepared, play)
+    except (PolicyError, CannotEnforce, SetupFailed, OSError) as error:
+        return Check(doctor_egress.NAME, MISSING, f"it was not tried: {error}", _REPORT_IT)
+
+
+def run_probe(prepared: Prepared, policy: Policy, inner: str, acts: list[tuple[object, ...]], variables: dict[str, str]) -> tuple[str, str]:
+    """What the probe said in a sandbox under a policy, and what went wrong with it ("" if nothing)."""
+    import json
+
+    from houseroom.session import request, running
+    from houseroom.session.course import Call
+    from houseroom.session.exchange import DEVNULL, PIPE
+
+    given = {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+    policy = policy.without("network.publish")  # a sandbox that stands may have the port
+    house = running.build(request.Request(prepared.placed.places, given, policy, accept=_accepted(prepared)))
+    argv = (inner, "-I", "-S", "-c", _program(), json.dumps(acts))
+    call = Call([*map(os.fsencode, argv)], stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    try:
+        done = running.run(house, call, seconds=_PATIENCE)
+    except running.TimeIsUp as late:
+        return _text(late.stdout), f"the probe did not end within {_PATIENCE} seconds"
+    finally:
+        running.close(house)
+    return _text(done.stdout), _trouble(done.course.returncode or 0, _text(done.stderr))
+
+
+def _program() -> str:
+    with open(_ATTEMPTS, encoding="utf-8") as file:
+        return file.read()
 
 
 def _check(trial: Trial, outside: Answers, inside: Answers, prepared: Prepared) -> Check:
@@ -216,12 +258,10 @@ class Stage:
         import json
         import subprocess
 
-        with open(_ATTEMPTS, encoding="utf-8") as file:
-            program = file.read()
         environment = {**os.environ, PLANTED: os.urandom(12).hex()}
         acts = json.dumps([(trial.name, *trial.outside) for trial in trials if trial.outside])
         done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", program, acts],
+            [sys.executable, "-I", "-S", "-c", _program(), acts],
             env=environment,
             cwd=self.places.workspace,
             stdin=subprocess.DEVNULL,
@@ -233,26 +273,9 @@ class Stage:
         outside = _answers(done.stdout)
         heard(self.tcp)
         heard(self.unix)
-        acts = json.dumps([(trial.name, *trial.inside) for trial in trials if trial.inside])
-        said, trouble = self._run((inner, "-I", "-S", "-c", program, acts), environment)
+        wanted: list[tuple[object, ...]] = [(trial.name, *trial.inside) for trial in trials if trial.inside]
+        said, trouble = run_probe(self.prepared, self.prepared.policy, inner, wanted, environment)
         return outside, _answers(said), trouble
-
-    def _run(self, argv: tuple[str, ...], environment: dict[str, str]) -> tuple[str, str]:
-        """What the probe said inside, and what went wrong with it ("" if nothing)."""
-        from houseroom.session import request, running
-        from houseroom.session.course import Call
-        from houseroom.session.exchange import DEVNULL, PIPE
-
-        given = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
-        house = running.build(request.Request(self.places, given, self.prepared.policy, accept=_accepted(self.prepared)))
-        call = Call([*map(os.fsencode, argv)], stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
-        try:
-            done = running.run(house, call, seconds=_PATIENCE)
-        except running.TimeIsUp as late:
-            return _text(late.stdout), f"the probe did not end within {_PATIENCE} seconds"
-        finally:
-            running.close(house)
-        return _text(done.stdout), _trouble(done.course.returncode or 0, _text(done.stderr))
 
     def _strike(self) -> None:
         for listener in (self.tcp, self.unix):

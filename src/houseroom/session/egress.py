@@ -10,47 +10,62 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
-import _signal
 import _socket
 import marshal
 import os
 
-from houseroom.bundle import hold
-from houseroom.enforce.linux import landlock_sys, process_sys, wire
-from houseroom.enforce.linux.limits_sys import raise_open_files
+from houseroom.enforce.linux import process_sys, wire
 from houseroom.errors import SetupFailed
-from houseroom.plan import landlock
-from houseroom.session import request
+from houseroom.session import apart, ledger, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from houseroom.enforce.linux.launch import Cradle
     from houseroom.policy.credentials import Swap
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy
+    from houseroom.policy.traffic import Traffic
 
-_REACH, _KEYS = "network.reach", frozenset(("network.allow", "network.deny", "network.credentials"))
+_SETTINGS, _KEYS = frozenset(("network.reach", "network.upstream")), frozenset(("network.allow", "network.deny", "network.credentials"))
+_DIRECT, _UPSTREAM = b"-", b"u"  # what rules begin with: whether the host's own proxy is used
 
 
 def rules_of(policy: Policy) -> bytes:
     """What of a policy the proxy decides by, as bytes that are kept and passed on; none where it does not reach listed hosts."""
-    reach = policy.setting(_REACH)
+    from houseroom.policy.connect import takes_upstream
+
+    reach = policy.setting("network.reach")
     if reach is None or reach.value != "listed":
         return b""
     strata = tuple(
         stratum.with_(
             rules=tuple(rule for rule in stratum.rules if rule.key in _KEYS),
-            settings={key: setting for key, setting in stratum.settings.items() if key == _REACH},
+            settings={key: setting for key, setting in stratum.settings.items() if key in _SETTINGS},
         )
         for stratum in policy.strata
     )
-    return marshal.dumps(request.plain_policy(policy.with_(strata=strata, floor=())))
+    by = _UPSTREAM if takes_upstream(policy) else _DIRECT
+    return by + marshal.dumps(request.plain_policy(policy.with_(strata=strata, floor=())))
 
 
-def bear(rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...]) -> tuple[int, bytes]:
+def policy_of(rules: bytes) -> Policy:
+    """The policy that the proxy decides by."""
+    return request.policy_of(marshal.loads(memoryview(rules)[1:]))
+
+
+def proxies_of_host(rules: bytes, environ: Mapping[bytes, bytes]) -> dict[str, str]:
+    """What ``upstream.given`` says, where hosts are listed. Raises SetupFailed as it does."""
+    if not rules:
+        return {}
+    from houseroom.session import upstream
+
+    return upstream.given(environ, used=rules[:1] == _UPSTREAM)
+
+
+def bear(rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...], proxies: dict[str, str]) -> tuple[int, bytes]:
     """A proxy that looks into connections. It is born before its sandbox, which is to trust the authority that it makes.
 
     ``library``: where the extra lies, as ``extra.find`` says. ``verifying``: whom servers are verified by, in PEM. ``swaps``: the
@@ -60,7 +75,7 @@ def bear(rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...]) 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     line, inner = ours.detach(), theirs.detach()
     try:
-        _fork(lambda: _become_inspector(rules, library, verifying, swaps, inner))
+        _fork(lambda: _become_inspector(rules, library, verifying, swaps, proxies, inner))
         os.close(inner)
         inner = -1
         said = wire.receive(line)
@@ -75,27 +90,27 @@ def bear(rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...]) 
     return line, said[1]
 
 
-def start(cradle: Cradle, rules: bytes, line: int = -1) -> int:
-    """The proxy of a sandbox that stands. Returns the descriptor at which it tells what it refused, for ``refusals``.
+def start(cradle: Cradle, rules: bytes, proxies: dict[str, str], line: int = -1) -> int:
+    """The proxy of a sandbox that stands. Returns the descriptor of its ledger, for ``refusals`` and ``account``.
 
     ``line``: the way to one that was born already, which stays the caller's to close.
     """
     listeners = tuple(cradle.descriptor() for _ in range(3))
-    hear, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    ends = (process_sys.pidfd_open(os.getpid()), process_sys.pidfd_open(cradle.init))
+    told = ledger.make()
+    ends = apart.ends_of(cradle)
     try:
         if line >= 0:
-            for fd in (*listeners, *ends, tell):
+            for fd in (*listeners, *ends, told):
                 wire.send_descriptor(line, fd)
         else:
-            _fork(lambda: _become_proxy(rules, listeners, ends, tell))
+            _fork(lambda: _become_proxy(rules, proxies, listeners, ends, told))
     except OSError as error:
-        os.close(hear)
+        os.close(told)
         raise SetupFailed("start", "the egress proxy", error.errno or 0, error.strerror or str(error)) from error
     finally:
-        for fd in (*listeners, *ends, tell):
+        for fd in (*listeners, *ends):
             os.close(fd)
-    return hear
+    return told
 
 
 def _fork(become: Callable[[], NoReturn]) -> None:
@@ -116,33 +131,34 @@ def refusals(told: int) -> tuple[Denial, ...]:
     """What the proxy has refused since it was last asked."""
     from houseroom.policy.denials import Denial
 
-    data = b""
-    try:
-        while part := os.read(told, 1 << 16):
-            data += part
-    except BlockingIOError:
-        pass  # it is still there, and has nothing more to tell
     found = []
-    for line in data.decode("utf-8", "replace").splitlines():
+    for line in ledger.refusals(told):
         what, reason, rule, origin, allow, *_ = [*line.split("\t"), "", "", "", "", ""]
-        grant, obstacle = (("--allow", allow), "") if allow else ((), "no option of yours allows it")
+        grant, obstacle = (tuple(allow.split(" ", 1)), "") if allow else ((), "no option of yours allows it")
         found.append(Denial("connect", what, rule, origin, reason, grant, obstacle, (what,)))
     return tuple(found)
 
 
-def _become_proxy(rules: bytes, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> NoReturn:
-    _settle(*listeners, *ends, tell)
+def account(told: int) -> tuple[tuple[Denial, ...], tuple[Traffic, ...]]:
+    """What the proxy has refused since it was last asked, and what has been reached by it at all."""
+    return refusals(told), ledger.reached(told)
+
+
+def _become_proxy(rules: bytes, proxies: dict[str, str], listeners: tuple[int, ...], ends: tuple[int, ...], tell: int) -> NoReturn:
+    apart.settle(*listeners, *ends, tell)
     from houseroom.session.proxy.server import serve  # while root may still read what is only others'
 
-    _drop_rights()
-    serve(request.policy_of(marshal.loads(rules)), listeners, ends, tell)
+    apart.drop_rights()
+    serve(policy_of(rules), proxies, listeners, ends, tell)
     os._exit(0)
 
 
-def _become_inspector(rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...], line: int) -> NoReturn:
+def _become_inspector(
+    rules: bytes, library: str, verifying: bytes, swaps: tuple[Swap, ...], proxies: dict[str, str], line: int
+) -> NoReturn:
     """The same, with an authority of its own. Its sandbox is heard of later, or never."""
-    _settle(line)
-    policy = request.policy_of(marshal.loads(rules))
+    apart.settle(line)
+    policy = policy_of(rules)
     try:
         from houseroom.session import extra
 
@@ -155,7 +171,7 @@ def _become_inspector(rules: bytes, library: str, verifying: bytes, swaps: tuple
 
         authority = Authority((*PlacedNetwork(policy).inspected(), *(each.where for each, _ in credentials(policy))))
         inspector = Inspector(authority, outward(verifying.decode()), swaps)
-        _drop_rights()
+        apart.drop_rights()
     except (ImportError, OSError, ValueError) as error:
         wire.send(line, ("failed", str(error)))
         os._exit(1)
@@ -164,37 +180,5 @@ def _become_inspector(rules: bytes, library: str, verifying: bytes, swaps: tuple
     if min(given) < 0:
         os._exit(0)  # it came to no sandbox
     os.close(line)
-    serve(policy, (given[0], given[1], given[2]), (given[3], given[4]), given[5], inspector)
+    serve(policy, proxies, (given[0], given[1], given[2]), (given[3], given[4]), given[5], inspector)
     os._exit(0)
-
-
-def _settle(*kept: int) -> None:
-    """A process of its own, which holds nothing of its parent's but these descriptors."""
-    os.setsid()
-    os.chdir("/")
-    _own_signals()
-    raise_open_files()  # two for each connection, and more for those that carry much
-    process_sys.empty_streams()
-    process_sys.close_except(3, *kept, *hold(()))
-
-
-def _drop_rights() -> None:
-    """It reads what hostile programs write: nothing of what the caller may do but to look and to connect. Raises OSError."""
-    process_sys.prctl(process_sys.PR_SET_NO_NEW_PRIVS, 1)
-    process_sys.capset(0)
-    process_sys.prctl(process_sys.PR_SET_DUMPABLE, 0)
-    abi = landlock_sys.abi()
-    if abi:
-        ruleset = landlock_sys.create_ruleset((landlock.bits(landlock.WRITING, abi), 0, 0), abi)
-        landlock_sys.restrict_self(ruleset)
-        os.close(ruleset)
-
-
-def _own_signals() -> None:
-    """What the caller does about signals is its own matter; who is gone while we write to them is an error, and no end of ours."""
-    _signal.set_wakeup_fd(-1)  # a descriptor of the caller's, whose number is soon one of ours
-    for number in _signal.valid_signals():
-        if callable(_signal.getsignal(number)):
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

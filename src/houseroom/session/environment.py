@@ -71,7 +71,7 @@ def _proxies() -> tuple[tuple[str, str], ...]:
     """For programs that like to be told of a proxy; those of the host lead nowhere inside."""
     from houseroom.plan import egress
 
-    url, direct = f"http://{egress.ADDRESS}:{egress.PORT}", "localhost,127.0.0.1,::1,[::1]"
+    url, direct = f"http://{egress.ADDRESS}:{egress.PORT}", "localhost,127.0.0.1,::1"
     lower = (("http_proxy", url), ("https_proxy", url), ("no_proxy", direct), ("all_proxy", ""), ("ftp_proxy", ""))
     return tuple((spelt, value) for name, value in lower for spelt in (name, name.upper()))
 

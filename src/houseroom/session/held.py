@@ -12,7 +12,7 @@ from time import monotonic
 
 from houseroom.enforce.linux import frames, lending, streams
 from houseroom.enforce.linux.starters import Gone, readable
-from houseroom.session import environment
+from houseroom.session import environment, ledger
 from houseroom.session.session_limits import EXPIRES, TIME
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ class Terms:
 
     ``idle``, ``time`` and ``expires`` are in seconds, the latter two what limits.time and session.expires say, ``NEVER`` for nothing.
     ``facts`` are what there is to tell of the session besides what changes. ``placed`` is its policy, where commands are observed.
-    ``refused`` is where an egress proxy tells what it refused, -1 for none.
+    ``refused`` is the ledger of an egress proxy, -1 for none.
     """
 
     def __init__(
@@ -85,8 +85,9 @@ class Terms:
             {"argv": [os.fsdecode(word) for word in command.argv], "seconds": now - command.since, "terminal": command.terminal}
             for command in commands
         ]
+        reached = [each.as_document() for each in ledger.reached(self.refused)] if self.refused >= 0 else []
         limits = {key: value for key, (value, _text, _origin) in self.limits.limits.given.items()}
-        return json.dumps({**self.facts, "idle": self.idle, "limits": limits, **changing, "commands": running}).encode()
+        return json.dumps({**self.facts, "idle": self.idle, "limits": limits, "reached": reached, **changing, "commands": running}).encode()
 
 
 class Client:

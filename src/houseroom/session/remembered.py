@@ -48,6 +48,7 @@ class Memory(Record):
     asked: bytes
     ceilings: dict[str, tuple[float, str, str]] = {}
     egress: bytes = b""
+    published: tuple[int, ...] = ()
 
     def expected(self) -> tuple[Questions, tuple[object, ...]] | None:
         """The questions, and the answers as ``plain_facts`` spells them; None for what is not of that form."""
@@ -84,9 +85,9 @@ def recall(places: Places, wanted: tuple[object, ...]) -> Memory | None:
         status = os.fstat(fd)
         if not S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077 or status.st_size > _LARGEST:
             return None
-        known, code, limits, ceilings, egress, choice, packed, asked = marshal.loads(os.read(fd, status.st_size))
+        known, code, limits, ceilings, egress, published, choice, packed, asked = marshal.loads(os.read(fd, status.st_size))
         fits = known == wanted and bundle.unchanged(code)
-        return Memory(limits, Choice(*choice), packed, asked, ceilings, egress) if fits else None
+        return Memory(limits, Choice(*choice), packed, asked, ceilings, egress, published) if fits else None
     except (OSError, ValueError, EOFError, TypeError):
         return None
     finally:
@@ -97,7 +98,7 @@ def remember(places: Places, wanted: tuple[object, ...], memory: Memory) -> None
     """Keep a plan. A host on which we can keep nothing is only slower."""
     from houseroom.session.private_directory import open_private
 
-    said = (memory.limits, memory.ceilings, memory.egress, memory.choice.values(), memory.packed, memory.asked)
+    said = (memory.limits, memory.ceilings, memory.egress, memory.published, memory.choice.values(), memory.packed, memory.asked)
     kept: tuple[Any, ...] = (wanted, bundle.used(), *said)
     data = marshal.dumps(kept)
     path = _path(places, wanted)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
     from houseroom.policy.model import Policy, Rule, Setting
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.inspection import Inspection
     from houseroom.session.output import Relay
 
@@ -75,7 +76,7 @@ class Outcome(Record):
     """How it ended. ``kind``: exited | signalled | timed-out | limit | not-started; ``code``: exit status, signal or errno.
 
     ``detail`` names the limit that stopped it, its value, file and line, or what else there is to say. ``notes``: what was observed
-    of it, for ``denials.read``. ``refused``: what the egress proxy did not let through.
+    of it, for ``denials.read``. ``refused``: what the egress proxy did not let through; ``reached``: where it let connections through.
     """
 
     kind: str
@@ -83,6 +84,7 @@ class Outcome(Record):
     detail: str = ""
     notes: bytes = b""
     refused: tuple[Denial, ...] = ()
+    reached: tuple[Traffic, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -116,6 +118,8 @@ class Prepared:
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
         self.egress = _egress().rules_of(policy)
+        self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
+        self.published = _published(plan)
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
 
@@ -128,6 +132,7 @@ class Prepared:
             own = (*certificates.variables(self.inspection.files[0]), *self.inspection.placeholders)
             self.choice = self.choice.with_(fixed=(*self.choice.fixed, *own))
         self.environment, self.withheld = environment.build(self.choice, environ)
+        self.proxies = _egress().proxies_of_host(self.egress, environ)
         return self.choice
 
     def start(self, command: Command | None) -> Cradle:
@@ -137,7 +142,7 @@ class Prepared:
         order = _order(command, self.environment, self.relay)
         if self.inspection:
             found = self.inspection
-            self.inspector, own = _egress().bear(self.egress, found.library, found.verifying, found.swaps)
+            self.inspector, own = _egress().bear(self.egress, found.library, found.verifying, found.swaps, self.proxies)
             order["authorities"] = self.inspection.trusted + own
         self.cradle.start(self.plan, order)
         return self.cradle
@@ -159,7 +164,8 @@ class Again:
     def __init__(self, cradle: Cradle, memory: remembered.Memory, given: dict[bytes, bytes], withheld: tuple[str, ...]):
         self.cradle, self.limits, self.choice = cradle, memory.limits, memory.choice
         self.environment, self.withheld = given, withheld
-        self.egress = memory.egress
+        self.egress, self.published = memory.egress, memory.published
+        self.proxies: dict[str, str] = {}  # of the host's own, for the egress proxy alone
         self.ceilings = Limits(memory.ceilings)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
@@ -216,7 +222,8 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, observe=wish.observe, environ=environ, cradle=cradle)
     if _on_top(prepared) and not prepared.inspection:
         packed, asked = wire.pack(prepared.plan.steps, prepared.facts.host.machine), remembered.asked(prepared.questions, prepared.facts)
-        kept = remembered.Memory(prepared.limits, prepared.choose(environ), packed, asked, prepared.ceilings.given, prepared.egress)
+        choice, given = prepared.choose(environ), prepared.ceilings.given
+        kept = remembered.Memory(prepared.limits, choice, packed, asked, given, prepared.egress, prepared.published)
         remembered.remember(places, key, kept)
     return prepared
 
@@ -228,6 +235,11 @@ def _again(memory: remembered.Memory, environ: Mapping[bytes, bytes], cradle: Cr
     except KeyError:  # a variable that the policy was not asked about
         return None
     again = Again(cradle, memory, given, withheld)
+    if memory.egress:
+        try:
+            again.proxies = _egress().proxies_of_host(memory.egress, environ)
+        except SetupFailed:
+            return None  # it is told when nothing has begun
     again.relay = _relay(again.ceilings, command)
     try:
         cradle.start_packed(memory.packed, _order(command, given, again.relay))
@@ -258,6 +270,10 @@ def place(policy: Policy, places: Places) -> tuple[PlacedPolicy, Questions, Tree
     questions = ask(placed)
     tree = scan.look(questions)
     placed.learn(tree.aliases)
+    if policy.strata[0].under("network.sockets"):
+        from houseroom.session import host_sockets
+
+        host_sockets.learn(placed, tree)
     placed.forget({pattern.components(path) for path, entry in tree.named.items() if entry.kind != MISSING})
     for path in tree.gitfiles:
         placed.protect(path, "a .git file says which directory is the repository")
@@ -310,10 +326,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
     told = -1
     try:
         cradle = start.start(command)
-        cradle.go()
-        cradle.ready()
-        if start.egress:
-            told = _egress().start(cradle, start.egress, start.inspector)
+        told = _stand(start, cradle)
         if attend is None:
             cradle.forward_signals()  # until here they end us, and with us what has begun
         limits = [*start.limits.values(), *([] if command.time is None else [command.time])]
@@ -326,7 +339,7 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
             cradle.part()
         if start.relay:
             start.relay.finish(0 if stopped else None)  # of what was stopped, only what can be passed on at once
-        refused = _egress().refusals(told) if told >= 0 else ()
+        refused, reached = _egress().account(told) if told >= 0 else ((), ())
     except SetupFailed as failure:
         start.cradle.end()
         return _outcome(Ended("killed", 0), command, start, failure)
@@ -337,7 +350,37 @@ def run(start: Prepared | Again, command: Command, attend: Callable[[Cradle, flo
             os.close(told)
         if start.relay:
             start.relay.close()
-    return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused)
+    return _outcome(ended, command, start).with_(notes=cradle.notes, refused=refused, reached=reached)
+
+
+def _published(plan: Plan) -> tuple[int, ...]:
+    from houseroom.plan.steps import Publish
+
+    return next((step.ports for step in plan.steps if isinstance(step, Publish)), ())
+
+
+def _stand(start: Prepared | Again, cradle: Cradle) -> int:
+    """Have the sandbox built, with its ways out and in, and the command begin. Returns where an egress proxy tells what it refused, -1
+    for none. Raises SetupFailed."""
+    if start.published:
+        from houseroom.session import publish
+
+        doors, told = publish.listen(start.published), -1  # what is taken stops the start before anything has begun
+        try:
+            cradle.ready()
+            told = _egress().start(cradle, start.egress, start.proxies, start.inspector) if start.egress else -1
+            publish.start(cradle, doors)
+        except BaseException:
+            if told >= 0:
+                os.close(told)
+            raise
+        finally:
+            publish.close(doors)
+        cradle.go()
+        return told
+    cradle.go()
+    cradle.ready()
+    return _egress().start(cradle, start.egress, start.proxies, start.inspector) if start.egress else -1
 
 
 def _inspection(placed: PlacedPolicy, environ: Mapping[bytes, bytes]) -> Inspection | None:
@@ -371,9 +414,7 @@ def begin(start: Prepared | Again) -> Starters:
     """
     try:
         cradle = start.start(None)
-        cradle.go()
-        cradle.ready()
-        told = _egress().start(cradle, start.egress, start.inspector) if start.egress else -1
+        told = _stand(start, cradle)
         first = cradle.descriptor()
     except BaseException:
         start.cradle.end()

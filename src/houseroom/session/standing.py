@@ -11,10 +11,12 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import _signal
 import os
+from _thread import allocate_lock
 from time import monotonic
 
 from houseroom.enforce.linux import frames, streams
 from houseroom.enforce.linux.starters import Starters
+from houseroom.enforce.linux.wire import UNWATCHED
 from houseroom.errors import CannotEnforce, SessionEnded, SetupFailed
 from houseroom.session import environment, request
 from houseroom.session.course import NO_TERMINAL
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.starters import Starter
     from houseroom.policy.decide import PlacedPolicy
     from houseroom.policy.denials import Denial
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.counting import Counting
     from houseroom.session.course import Call, Course
     from houseroom.session.exchange import Plumbing
@@ -96,6 +99,8 @@ class Standing:
             self._limit(built)
         self.idle: list[Starter] = []
         self.over = ""
+        self._asking = allocate_lock()  # one takes what was refused since it was last asked for
+        self._reached: tuple[Traffic, ...] = ()
         self.owner = os.getpid()
         KEEPERS.sandboxes.add(self)
 
@@ -163,6 +168,12 @@ class Standing:
         plumbing.theirs += counting.theirs
         return counting
 
+    @property
+    def unwatched(self) -> bool:
+        """Whether init has said that it could not watch every directory in which the host may make hidden files."""
+        self.starters.listen()
+        return UNWATCHED in self.starters.notices
+
     def hits(self) -> Hits:
         """What limits have done so far in the whole session."""
         return self.limits.hits() if self.limits else {}
@@ -214,7 +225,25 @@ class Standing:
             return ()
         from houseroom.session import egress
 
-        return egress.refusals(self.starters.told)
+        with self._asking:
+            return egress.refusals(self.starters.told)
+
+    def reached(self) -> tuple[Traffic, ...]:
+        """What has been reached by the egress proxy until now, or until the end."""
+        if self.starters.told >= 0:
+            from houseroom.session import ledger
+
+            self._reached = ledger.reached(self.starters.told)
+        return self._reached
+
+    def reached_since(self, before: tuple[Traffic, ...]) -> tuple[Traffic, ...]:
+        """What has been reached since ``reached`` said this."""
+        now = self.reached()
+        if not now:
+            return ()
+        from houseroom.session import ledger
+
+        return ledger.since(before, now)
 
     def changeable(self, plumbing: Plumbing) -> list[int]:
         """Which of the descriptors to be passed for reading would let their file be changed. Raises OSError for one that is closed."""
@@ -255,5 +284,6 @@ class Standing:
     def close(self) -> None:
         """No command is started any more; the rest is the caller's, with ``starters``."""
         self.over = self.over or "closed"
+        self.reached()  # the last look
         KEEPERS.sandboxes.discard(self)
         self.drop_idle()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from houseroom.enforce.linux.watch import Watcher
 
 
-def mediator(steps: tuple[plan.Step, ...], umask: int, listener: int, made_fifos: set[tuple[int, int]]) -> Mediator:
+def mediator(steps: tuple[plan.Step, ...], build: Build, umask: int, listener: int, made_fifos: set[tuple[int, int]]) -> Mediator:
     """Who answers the calls that come to a listener; ``made_fifos`` is where it notes which FIFOs are the commands' own."""
     step = next(step for step in steps if isinstance(step, plan.Mediate))
     namespaces = next((step for step in steps if isinstance(step, plan.Namespaces)), None)
@@ -33,7 +33,9 @@ def mediator(steps: tuple[plan.Step, ...], umask: int, listener: int, made_fifos
         from houseroom.enforce.linux.mediate import Mediator as Kind
     else:
         from houseroom.enforce.linux.neighbours import AmongNeighbours as Kind
-    return Kind(step, numbers(os.uname().machine), umask, listener, made_fifos)
+    made = Kind(step, numbers(os.uname().machine), umask, listener, made_fifos)
+    made.host_sockets = build.host_sockets
+    return made
 
 
 def observer(steps: tuple[plan.Step, ...], whose: Callable[[int], int]) -> Observer | None:

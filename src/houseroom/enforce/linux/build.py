@@ -25,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from houseroom.enforce.linux.host_sockets import HostSockets
+
 _PLAIN = mount.NOSUID | mount.NODEV
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
@@ -44,13 +46,15 @@ class Build:
         self.own_devices: set[int] = set()  # file systems on which nothing of the host shows
         self.attic = self.proc = self.masks = -1
         self.devices: dict[bytes, int] = {}
-        self.listeners: tuple[int, ...] = ()  # of the egress proxy: host names by UDP and by TCP, everything else
+        self.host_sockets: HostSockets | None = None  # that may be connected to
+        self.listeners: tuple[int, ...] = ()  # passed out: the egress proxy's for host names by UDP and TCP, for all else; the network
         self.actions: dict[type[plan.Step], tuple[str, Callable[..., None]]] = {
             plan.Namespaces: ("enter a network namespace for", enter_network),
             plan.Root: ("build the root from", self._root),
             plan.Area: ("make the private tmpfs", self._area),
             plan.Loopback: ("bring up", loopback),
             plan.Egress: ("listen for", self._egress),
+            plan.Publish: ("pass out the network for", self._publish),
             plan.Resolver: ("put a file over", self._resolver),
             plan.Trust: ("put the authorities over", self._trust),
             plan.Devices: ("build", self._devices),
@@ -98,6 +102,8 @@ class Build:
         self.proc = mount.new_mount("proc", {}, _PLAIN | mount.NOEXEC) if fresh else mount.open_tree(b"/proc")
         self.devices = {name: mount.open_tree(b"/dev/" + name) for name in _DEVICES if os.path.exists(b"/dev/" + name)}
         for later in self.steps:
+            if isinstance(later, plan.Socket):
+                self._keep_socket(later)
             if isinstance(later, plan.Bind) and later.covered:
                 self.sources[later.path] = mount.clone(os.fsencode(later.path), link=later.link)
         if step.base == "empty":
@@ -106,6 +112,16 @@ class Build:
             for name in ("proc", "dev"):
                 os.mkdir(f"/{name}", 0o755)
             self.sealed.append(b"/")
+
+    def _keep_socket(self, step: plan.Socket) -> None:
+        from houseroom.enforce.linux.host_sockets import HostSockets  # few policies let any through
+
+        self.host_sockets = self.host_sockets or HostSockets()
+        try:
+            self.host_sockets.keep(step)
+        except OSError as error:
+            hint = "It was there a moment ago: begin again."
+            raise SetupFailed("let through", step.path, error.errno or 0, error.strerror or str(error), hint) from None
 
     def _area(self, step: plan.Area) -> None:
         options = {"mode": "0755", **({"size": str(step.size)} if step.size else {})}
@@ -150,6 +166,9 @@ class Build:
             listening(step.address, step.dns),
             listening(step.address, step.port),
         )
+
+    def _publish(self, _step: plan.Publish) -> None:
+        self.listeners += (os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),)
 
     def _resolver(self, step: plan.Resolver) -> None:
         """Over the file itself: its name may be a link into a directory that is empty here."""

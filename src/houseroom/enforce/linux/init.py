@@ -260,7 +260,7 @@ class Init:
         if self.mediator is None:
             from houseroom.enforce.linux import attending
 
-            self.mediator = attending.mediator(self.steps, self.umask, self.listener, self.made_fifos)
+            self.mediator = attending.mediator(self.steps, self.build, self.umask, self.listener, self.made_fifos)
             self.observer = self.mediator.observer = attending.observer(self.steps, self._whose)
         return self.mediator
 

@@ -35,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from houseroom.enforce.linux.host_sockets import HostSockets
     from houseroom.enforce.linux.observe import Observer
     from houseroom.enforce.linux.outward import WayOut
     from houseroom.plan.steps import Mediate
@@ -64,7 +65,7 @@ class Mediator:
         self.observer: Observer | None = None
         self._names: Names | None = None
         self._way_out: WayOut | None = None
-        self.allowed_sockets = frozenset(os.fsencode(path) for path in step.sockets)
+        self.host_sockets: HostSockets | None = None  # that the policy lets through
         self.masks_differ = self.retrying = False
         self.waiting: list[tuple[int, int, int, tuple[int, ...]]] = []
         self.diag = socket_sys.open_diag()
@@ -446,11 +447,18 @@ class Mediator:
         found = os.fstat(held)
         if not S_ISSOCK(found.st_mode):
             raise OSError(ECONNREFUSED, "not a socket")
-        if os.readlink(b"/proc/self/fd/%d" % held) not in self.allowed_sockets and not socket_sys.bound_inside(
-            self.diag, found.st_dev, found.st_ino
-        ):
+        allowed = self.host_sockets.opened(borrowed.sock.type, found) if self.host_sockets else -1
+        if allowed >= 0:
+            os.close(held)
+            borrowed.held = allowed
+        else:
+            self._check_inside(found)
+        return raw[:2] + b"/proc/self/fd/%d\0" % borrowed.held
+
+    def _check_inside(self, found: os.stat_result) -> None:
+        """Raises Refused for a path socket that was made outside."""
+        if not socket_sys.bound_inside(self.diag, found.st_dev, found.st_ino):
             raise Refused(EACCES, "a socket of the host")
-        return raw[:2] + b"/proc/self/fd/%d\0" % held
 
 
 def reach(pid: int, dirfd: int, path: bytes) -> bytes:

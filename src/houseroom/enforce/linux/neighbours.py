@@ -33,13 +33,12 @@ class AmongNeighbours(Mediator):
             if not _held_inside(socket_sys.listening_on_name(self.diag, raw[2:])):
                 raise Refused(EACCES, "an abstract socket of the host")
             return raw
-        address = super()._socket_address(pid, borrowed, raw)
-        if os.readlink(b"/proc/self/fd/%d" % borrowed.held) in self.allowed_sockets:
-            return address
-        found = os.fstat(borrowed.held)
+        return super()._socket_address(pid, borrowed, raw)
+
+    def _check_inside(self, found: os.stat_result) -> None:
+        super()._check_inside(found)
         if not _held_inside(socket_sys.listening_on_path(self.diag, found.st_dev, found.st_ino)):
             raise Refused(EACCES, "a socket of the host")
-        return address
 
 
 def _held_inside(sockets: list[int]) -> bool:

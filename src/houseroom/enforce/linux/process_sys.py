@@ -1,4 +1,4 @@
-"""Processes: clone(2), prctl(2), capset(2), pidfd_open(2), pidfd_getfd(2), close_range(2)."""
+"""Processes: clone(2), setns(2), prctl(2), capset(2), pidfd_open(2), pidfd_getfd(2), close_range(2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from houseroom.enforce.linux.libc_sys import Buffer, c_char_p, c_int, c_uint, c_
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-_SIGCHLD = 17
+_SIGCHLD, _NS_GET_USERNS = 17, 0xB701
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 36, 38, 47
@@ -30,6 +30,7 @@ _capset = syscall("capset", c_char_p, c_char_p)
 _capget = syscall("capget", c_char_p, c_void_p)
 _getcpu = function("sched_getcpu")
 _unshare = function("unshare", c_int)
+_setns = function("setns", c_int, c_int)
 _pidfd_open = syscall("pidfd_open", c_int, c_uint)
 _pidfd_getfd = syscall("pidfd_getfd", c_int, c_int, c_uint)
 _close_range = syscall("close_range", c_uint, c_uint, c_uint)
@@ -62,6 +63,21 @@ def move_away(pid: int) -> None:
 def unshare(flags: int) -> None:
     """unshare(2): new namespaces for the calling process."""
     _unshare(flags)
+
+
+def enter_network(network: int) -> None:
+    """Join a network namespace by its descriptor, and the user namespace that owns it (setns(2), ioctl_ns(2)).
+
+    Whoever made that user namespace may. The calling process has one thread, and there every capability.
+    """
+    from fcntl import ioctl
+
+    owner = ioctl(network, _NS_GET_USERNS)
+    try:
+        _setns(owner, CLONE_NEWUSER)
+    finally:
+        os.close(owner)
+    _setns(network, CLONE_NEWNET)
 
 
 def prctl(option: int, value: int = 0, more: int = 0) -> int:

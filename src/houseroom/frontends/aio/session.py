@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from houseroom.frontends.asked import Asked
     from houseroom.frontends.completed import Completed
     from houseroom.policy.model import Policy
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.course import Call
 
 
@@ -114,6 +115,16 @@ class AsyncSession:
         """The environment variables that commands do not get."""
         return self._standing().withheld
 
+    @property
+    def unwatched(self) -> bool:
+        """Whether the host let not every directory be watched: ``Session.unwatched``."""
+        return self._standing().unwatched
+
+    @property
+    def reached(self) -> tuple[Traffic, ...]:
+        """The listed hosts that were reached until now, or until the session was closed, with connections and bytes."""
+        return self._standing().reached()
+
     async def run(self, argv: Words, **how: Unpack[Run]) -> Completed:
         """Run one command and wait for it. Arguments and errors are those of ``Session.run``.
 
@@ -123,6 +134,7 @@ class AsyncSession:
         what = asked(argv, **how)  # type: ignore[misc]  # what is left are its arguments
         house, call, exchange = self._standing(), what.call, Exchange()
         plumbing = Plumbing(call.stdin, call.stdout, call.stderr, call.more, terminal=call.size != NO_TERMINAL)
+        before = house.reached()
         try:
             course, withheld = await self._start(call, plumbing, quiet=True)
             captured = exchange.connect(course.terminal, plumbing, what.data, limit)
@@ -134,7 +146,8 @@ class AsyncSession:
         if not in_time and timeout is not None and timeout <= min(limits):
             raise late(what.args, timeout, captured)
         outcome, denials = house.outcome(course, late=not in_time), house.denials(course)
-        ended = completed(what.args, course, what.spelt, captured, withheld, outcome, denials)
+        reached = house.reached_since(before)
+        ended = completed(what.args, course, what.spelt, captured, withheld, outcome, denials, reached)
         if check:
             ended.check_returncode()
         return ended

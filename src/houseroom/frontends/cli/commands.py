@@ -52,7 +52,7 @@ EXPLAIN = Spec(
     "explain",
     "Is it allowed, by which rule, and how to grant it.",
     (PROFILE, WORKSPACE, *RULES, *ENFORCEMENT, JSON),
-    words="[read|write|run] PATH, variable NAME, or connect [METHOD ]HOST[:PORT][/PATH]",
+    words="[read|write|run] PATH, variable NAME, or connect PATH or [METHOD ]HOST[:PORT][/PATH]",
     least=1,
     most=2,
     about="Without read, write or run it explains reading and writing. Options are those of run: they explain that run.",
@@ -63,6 +63,7 @@ EXPLAIN = Spec(
         ("houseroom explain variable GITHUB_TOKEN", "an environment variable"),
         ("houseroom explain connect pypi.org:443", "a host and port"),
         ("houseroom explain connect 'POST api.example.org/v1/items'", "a single request"),
+        ("houseroom explain connect /run/docker.sock", "a socket of the host"),
     ),
     exits=(("0", "allowed; without a verb, both are"), ("1", "denied"), ("2, 123, 125", "as for run")),
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from houseroom.frontends.cli.options import Given
     from houseroom.policy.model import Places
     from houseroom.policy.observation import Observed
+    from houseroom.policy.traffic import Traffic
     from houseroom.session.sandbox import Outcome
 
 MOST = 5
@@ -35,7 +36,7 @@ def tell(given: Given, outcome: Outcome) -> None:
     everything = given.flag("verbose")
     observed = found.read(outcome.notes)
     seen = any(seen.denied for seen in observed.seen)
-    if not (seen or outcome.refused) or not (everything or _failed(outcome)):
+    if not (everything or _failed(outcome)):
         return
     where = request.places(given)
     denials = outcome.refused
@@ -43,9 +44,24 @@ def tell(given: Given, outcome: Outcome) -> None:
         placed, _questions, _tree = sandbox.place(request.policy(given, where), where)
         denials = (*found.explain(placed, observed), *outcome.refused)
     shown = denials if everything else telling(denials)
+    sheet = Paper(Paper.of_stdout().width, paper.wants_colour(sys.stderr))
     if shown:
-        sheet = Paper(Paper.of_stdout().width, paper.wants_colour(sys.stderr))
         paper.tell(as_text(shown, where, sheet, most=len(shown) if everything else MOST, lost=observed.lost))
+    if outcome.reached and (shown or everything):
+        paper.tell(reached_text(outcome.reached, sheet, most=len(outcome.reached) if everything else MOST))
+
+
+def reached_text(reached: Sequence[Traffic], sheet: Paper, *, most: int = MOST) -> str:
+    """One line: what was reached by the egress proxy, and with how many bytes."""
+    parts = [f"{on_one_line(each.where)} ({count(each)})" for each in reached[:most]]
+    parts += [f"{len(reached) - most} more"] if len(reached) > most else []
+    return sheet.prose(f"{sheet.ink('houseroom:', CYAN)} reached {', '.join(parts)}")
+
+
+def count(reached: Traffic) -> str:
+    """How often and with how much."""
+    times = f"{reached.connections} connections, " if reached.connections != 1 else ""
+    return f"{times}{reached.sent:,} bytes out, {reached.received:,} in"
 
 
 def _failed(outcome: Outcome) -> bool:

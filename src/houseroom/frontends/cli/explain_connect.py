@@ -1,4 +1,4 @@
-"""``houseroom explain connect HOST:PORT`` or a request: may it be reached, by which rule, and what would allow it."""
+"""``houseroom explain connect HOST:PORT`` or a request: may it be reached, by which rule, what allows it. Paths: ``explain_socket``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def explain_connect(given: Given, word: str) -> int:
     """Print the explanation. Returns 0 where it may be reached, else 1. Nobody is asked for the name."""
     from houseroom.session.proxy.own import own_addresses
 
+    if word[:1] in ("/", "~", ".", "@", "{"):
+        from houseroom.frontends.cli.explain_socket import explain_socket
+
+        return explain_socket(given, word)
     act = _act(word)
     where = request.places(given)
     policy = request.policy(given, where)
@@ -65,7 +69,7 @@ def _destination(word: str) -> tuple[str | Address, int]:
             raise ValueError(f"has a port that is none: {number}")
         return hosts.host(text), port
     except ValueError as error:
-        raise UsageError(f"{word!r} {error}", "Write HOST:PORT, such as pypi.org:443.", "explain") from None
+        raise UsageError(f"{word!r} {error}", "Write HOST:PORT, such as pypi.org:443, or the path of a socket.", "explain") from None
 
 
 def as_document(decision: Reached) -> dict[str, object]:

@@ -28,6 +28,7 @@ _PATHS = {
     "protect": "files.protect",
     "private": "files.private",
     "scratch": "files.scratch",
+    "socket": "network.sockets",
 }
 
 
@@ -95,7 +96,7 @@ def spelt(path: str, where: Places) -> str:
 
 
 def rules(given: Given) -> tuple[Rule, ...]:
-    """The rules given as options, as the session layer's."""
+    """The rules given as options, as the session layer's. Raises UsageError."""
     paths = [Rule(key, subject(path), COMMAND_LINE, "given for this run") for option, key in _PATHS.items() for path in given.all(option)]
     names = [Rule("environment.pass", name, COMMAND_LINE, "given for this run") for name in given.all("pass")]
     hosts = [Rule("network.allow", host, COMMAND_LINE, "given for this run") for host in given.all("allow")]
@@ -105,7 +106,14 @@ def rules(given: Given) -> tuple[Rule, ...]:
         for text in given.all("credential"):
             parse(text)  # also where the network stays closed, and nobody would look at it
     given_to = [Rule("network.credentials", text, COMMAND_LINE, "given for this run") for text in given.all("credential")]
-    return (*paths, *names, *hosts, *given_to)
+    ports = [Rule("network.publish", _port(text), COMMAND_LINE, "given for this run") for text in given.all("publish")]
+    return (*paths, *names, *hosts, *given_to, *ports)
+
+
+def _port(text: str) -> str:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65536:
+        raise UsageError(f"--publish can't be {text!r}", "A port is a number from 1 to 65535, the same inside and outside.", "run")
+    return str(int(text))
 
 
 def subject(path: str) -> str:
@@ -122,9 +130,9 @@ def subject(path: str) -> str:
 
 
 def settings(given: Given) -> dict[str, Setting]:
-    """The settings given as options: ``network.reach``, ``git.mode``, ``limits.*``. Raises UsageError, PolicyError."""
+    """The settings given as options: of the network, ``git.mode``, ``limits.*``. Raises UsageError, PolicyError."""
     out: dict[str, Setting] = {}
-    for option, key in (("net", "network.reach"), ("git", "git.mode")):
+    for option, key in (("net", "network.reach"), ("upstream", "network.upstream"), ("git", "git.mode")):
         value = given.one(option)
         if value is not None:
             out[key] = Setting(value, COMMAND_LINE)

@@ -78,7 +78,7 @@ def _end(outcome: Outcome, given: Given) -> int:
         from houseroom.frontends.cli import paper
 
         paper.fail(outcome.detail or f"can't run {given.words[0]}")
-    if (outcome.notes or outcome.refused) and given.spec.name == "run" and not given.flag("quiet"):
+    if (outcome.notes or outcome.refused or outcome.reached) and given.spec.name == "run" and not given.flag("quiet"):
         from houseroom.frontends.cli import denials
 
         denials.tell(given, outcome)
@@ -100,6 +100,7 @@ def _report(prepared: Prepared, outcome: Outcome, given: Given) -> None:
             "coverage": coverage(prepared),
             "observed": request.wish(given).observe,
             "denials": denials.as_document((*found.explain(prepared.placed, observed), *outcome.refused)),
+            "reached": [each.as_document() for each in outcome.reached],
             "executions": denials.executions(observed),
             "lost": observed.lost,
         }

@@ -157,9 +157,19 @@ def show(given: Given) -> int:
     ]
     if facts["unwatched"]:
         rows.append((Text("note", BOLD), "not every directory was watched: sysctl fs.inotify.max_user_watches=524288"))
+    rows += [(Text("reached", BOLD), row) for row in _reached(facts["reached"])]
     rows += [(Text("running", BOLD), f"{' '.join(command['argv'])}  ({rough(command['seconds'])})") for command in facts["commands"]]
     paper.put(page.ink(name, BOLD) + "\n" + page.table(rows, (Column(wrap=False), Column())))
     return 0
+
+
+def _reached(found: list[dict[str, Any]]) -> list[str]:
+    """The listed hosts that were reached, those with the most bytes first."""
+    from houseroom.frontends.cli.denials import MOST, count
+    from houseroom.policy.traffic import Traffic
+
+    known = sorted((Traffic(**each) for each in found), key=lambda each: -each.sent - each.received)
+    return [f"{each.where}  ({count(each)})" for each in known[:MOST]] + ([f"{len(known) - MOST} more"] if len(known) > MOST else [])
 
 
 def _below(pid: int) -> tuple[int, int]:

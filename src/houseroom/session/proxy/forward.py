@@ -16,8 +16,13 @@ from errno import ETIMEDOUT
 
 from houseroom.policy.hosts import Address
 from houseroom.session.proxy import http_head, tunnel
+from houseroom.session.proxy.account import RECEIVED, SENT
 from houseroom.session.proxy.chunks import Chunks
 from houseroom.session.proxy.judgement import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.session.proxy.account import Counts
 
 _CHUNK = 1 << 16
 _ANSWERED_WITHIN = 600.0  # seconds
@@ -26,10 +31,11 @@ _LINGERING = 5.0  # seconds for a client to take notice of a refusal
 
 
 class Stream:
-    """A connection and what was read of it in advance."""
+    """A connection and what was read of it in advance. ``counts``: where bytes to and from it are added to."""
 
-    def __init__(self, sock: socket.socket):
+    def __init__(self, sock: socket.socket, counts: Counts | None = None):
         self.sock, self.data, self.sent = sock, b"", 0
+        self.counts: Counts = [0, 0, 0] if counts is None else counts
         self.loop = asyncio.get_running_loop()
         sock.setblocking(False)  # noqa: FBT003 — it takes no keyword
 
@@ -38,6 +44,7 @@ class Stream:
         async with asyncio.timeout(seconds):
             part = await self.loop.sock_recv(self.sock, _CHUNK)
         self.data += part
+        self.counts[RECEIVED] += len(part)
         return bool(part)
 
     async def need(self, seconds: float | None = None) -> None:
@@ -48,6 +55,7 @@ class Stream:
     async def send(self, data: bytes) -> None:
         """Write all of it. Raises OSError."""
         self.sent += len(data)
+        self.counts[SENT] += len(data)
         await self.loop.sock_sendall(self.sock, data)
 
     async def end(self, data: bytes) -> None:
@@ -60,13 +68,13 @@ class Stream:
 
 
 async def forward(
-    client: Stream, request: http_head.Request, reach: Callable[[str | Address, int], Awaitable[tuple[object, socket.socket]]]
+    client: Stream, request: http_head.Request, reach: Callable[[str | Address, int], Awaitable[tuple[object, socket.socket, Counts]]]
 ) -> bool:
     """Carry one request out, whose head is the first of what was read. Returns whether another may follow."""
     client.data, sent = client.data[request.size :], client.sent
     try:
-        _, outer = await reach(request.host, request.port)
-        server = Stream(outer)
+        _, outer, counts = await reach(request.host, request.port)
+        server = Stream(outer, counts)
     except OSError as error:
         await client.end(refusal_of(error))
         return False
@@ -105,7 +113,7 @@ async def _answer(client: Stream, server: Stream, request: http_head.Request, se
         if response.status == 101 and request.upgrade:
             await server.send(client.data)
             await client.send(server.data)
-            await tunnel.join(client.sock, server.sock)
+            await tunnel.join(client.sock, server.sock, counts=server.counts)
             return False
         if response.status >= 200:
             break

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from houseroom.policy.credentials import Swap
+    from houseroom.session.proxy.account import Counts
     from houseroom.session.proxy.authority import Authority
 
 _TLS: Final = 22  # the first byte of a record with a handshake
@@ -46,9 +47,15 @@ class Inspector:
     def __init__(self, authority: Authority, outward: ssl.SSLContext, swaps: tuple[Swap, ...] = ()):
         self.authority, self.outward, self.swaps = authority, outward, swaps
 
-    async def serve(self, client: Stream, outer: socket.socket, host: str | Address, port: int, judge: Judge) -> None:
-        """One connection, which the policy lets reach ``host`` and that ``outer`` has been made for. Raises tunnel.Broken, OSError."""
+    async def serve(
+        self, client: Stream, outer: socket.socket, host: str | Address, port: int, judge: Judge, counts: Counts | None = None
+    ) -> None:
+        """One connection, which the policy lets reach ``host`` and that ``outer`` has been made for. Raises tunnel.Broken, OSError.
+
+        ``counts``: where what goes to its servers and comes from them is added.
+        """
         conversation = Conversation(self, client, outer, host, port, judge)
+        conversation.counts = counts
         try:
             while not client.data:
                 if not await client.fill(_WITHIN):
@@ -87,6 +94,7 @@ class Conversation:
         self.spare: socket.socket | None = outer
         self.server: Stream | None = None
         self.secure = False
+        self.counts: Counts | None = None
         self.swaps = tuple(swap for swap in inspector.swaps if swap.where.names(host) and swap.where.has_port(port))
 
     def close(self) -> None:
@@ -193,10 +201,10 @@ class Conversation:
         if outer is None:
             outer = await self.judge.reach(self.host, self.port, request.method, request.path)
         if not self.secure:
-            self.server = Stream(outer)
+            self.server = Stream(outer, self.counts)
             return False
         outer.setblocking(False)  # noqa: FBT003 — it takes no keyword
-        inside = Secure(outer, self.inspector.outward, server_name=str(self.host))
+        inside = Secure(outer, self.inspector.outward, server_name=str(self.host), counts=self.counts)
         self.server = inside
         try:
             await inside.shake_hands(_SHAKEN_WITHIN)

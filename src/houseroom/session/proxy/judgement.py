@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-import os
+import sys
+
+assert sys.platform == "linux"  # type checkers for other systems stop reading here
+
+import asyncio
 from contextlib import suppress
 from errno import EACCES, ENOMEM
 
-from houseroom.policy.connect import ANY_PORT, Connect, PlacedNetwork, Reachable, Unreachable, decide, decide_resolved
+from houseroom.policy.connect import (
+    ANY_PORT,
+    Connect,
+    PlacedNetwork,
+    Reachable,
+    Unreachable,
+    decide,
+    decide_resolved,
+    forbids_upstream,
+    takes_upstream,
+)
 from houseroom.policy.credentials import credentials
 from houseroom.policy.hosts import Address, Network
 from houseroom.session.proxy import outside
+from houseroom.session.proxy.account import Account
+from houseroom.session.proxy.buffers import Buffers
 from houseroom.session.proxy.own import own_addresses
+from houseroom.session.proxy.upstream import Upstream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
+    from houseroom.policy.connect import Reached
     from houseroom.policy.model import Policy
 
-_LONGEST_TOLD = 4096  # bytes of one refusal: a pipe takes so much whole or not at all (pipe(7))
+_NO_PROXIES: Mapping[str, str] = {}
+_RESOLVED_WITHIN = 2.0  # seconds, for a name that somebody else will resolve
 _MOST_BEHIND = 10_000  # names and ports
-_MOST_TOLD = 1000  # refusals: a sandbox can think of new names for ever
 
 
 class Refused(OSError):
@@ -32,11 +51,14 @@ class Refused(OSError):
 
 
 class Judge:
-    """Decides, resolves, connects, and tells of what it refused. ``tell`` is a pipe that may be full: then it is not told."""
+    """Decides, resolves, connects, and keeps account of it in a ledger, whose descriptor is ``tell``.
 
-    def __init__(self, policy: Policy, tell: int):
-        self.placed, self.tell = PlacedNetwork(policy, own_addresses()), tell
-        self.told: set[str] = set()
+    ``buffers``: how much each connection may hold, whoever it was made for.
+    """
+
+    def __init__(self, policy: Policy, tell: int, proxies: Mapping[str, str] = _NO_PROXIES):
+        self.placed, self.account, self.buffers = PlacedNetwork(policy, own_addresses()), Account(tell), Buffers()
+        self.upstream = Upstream(proxies, used=takes_upstream(policy))
         self.credentials = tuple(each.where for each, _ in credentials(policy))
         self.by_address = any(isinstance(each.host, Network) for each in self.placed.inspected())
         self.behind: set[tuple[str | Address, int]] = set()  # whose addresses have rules on requests
@@ -62,21 +84,60 @@ class Judge:
         ``method`` and ``path``: of the one request it is for; without them it is a connection, and ``inspects`` says what to do with it.
         """
         act = self.check(host, port, method, path)
-        found = (host,) if isinstance(host, Address) else await outside.addresses(host)
+        try:
+            sock = await (self._by_upstream(act) if self.by_upstream(host, port) else self._directly(act))
+        except Refused:
+            raise
+        except OSError as error:
+            raise self.missed(act, error) from None
+        self.buffers.outer(sock)
+        return sock
+
+    async def _directly(self, act: Connect) -> socket.socket:
+        found = (act.host,) if isinstance(act.host, Address) else await outside.addresses(act.host)
         decisions = [(address, decide_resolved(self.placed, act, address)) for address in found]
         fit = [address.reached for address, decision in decisions if isinstance(decision, Reachable)]
         refused = next((decision for _, decision in decisions if isinstance(decision, Unreachable)), None)
         if not fit and refused is not None:
             self._refuse(refused)
-        if self.by_address and any(isinstance(decision, Reachable) and decision.inspects for _, decision in decisions):
-            self._remember(host, port)
-        return await outside.connect(fit, port)
+        self._look(act, [decision for _, decision in decisions])
+        return await outside.connect(fit, act.port)
 
-    def _remember(self, host: str | Address, port: int) -> None:
-        """That an address behind a name has rules on requests. Raises OSError where that is too much to keep."""
-        if len(self.behind) >= _MOST_BEHIND and (host, port) not in self.behind:
+    def by_upstream(self, host: str | Address, port: int) -> bool:
+        """Whether a connection is made by the host's own proxy. Port 0: at some port."""
+        return self.upstream.used and bool(self.upstream.of(host, port))
+
+    async def _by_upstream(self, act: Connect) -> socket.socket:
+        """It resolves the name itself. Where the host can do so too, no address may be among them that is not to be reached."""
+        found: tuple[Address, ...] = (act.host,) if isinstance(act.host, Address) else ()
+        if isinstance(act.host, str):
+            with suppress(OSError):  # TimeoutError too: many a host that has a proxy knows no names of the world
+                async with asyncio.timeout(_RESOLVED_WITHIN):
+                    found = await outside.addresses(act.host)
+        for address in found:
+            decision = decide_resolved(self.placed, act, address)
+            if isinstance(decision, Unreachable):
+                self._refuse(decision)
+            self._look(act, [decision])
+        return await self.upstream.connect(act.host, act.port)
+
+    def missed(self, act: Connect, error: OSError) -> OSError:
+        """A direct connection failed: where the host has a proxy for it that is not used, that is told. Returns what to raise."""
+        variable = "" if self.upstream.used else self.upstream.of(act.host, act.port)
+        if not variable:
+            return error
+        words = f"{error.strerror or error}; this host has a proxy of its own ({variable}), which is not used"
+        option = "" if forbids_upstream(self.placed.policy, above=True) else "--upstream host"
+        self.account.refuse(str(act), words, "", "", option)
+        return OSError(error.errno or 0, f"{words}{option and f': houseroom run {option}'}")
+
+    def _look(self, act: Connect, decisions: list[Reached]) -> None:
+        """Remember where an address behind a name has rules on requests. Raises OSError where that is too much to keep."""
+        if not self.by_address or not any(isinstance(decision, Reachable) and decision.inspects for decision in decisions):
+            return
+        if len(self.behind) >= _MOST_BEHIND and (act.host, act.port) not in self.behind:
             raise OSError(ENOMEM, "too many names whose addresses have rules on requests")
-        self.behind.add((host, port))
+        self.behind.add((act.host, act.port))
 
     def answers(self, name: str) -> bool:
         """Whether a name may be resolved: it may be reached at some port."""
@@ -90,10 +151,4 @@ class Judge:
 
     def note(self, what: str, reason: str, rule: str = "", origin: str = "", allow: str = "") -> None:
         """Tell of a refusal, once: what was to be reached, why not, the rule and where it is, and the rule that would allow it."""
-        if what in self.told or len(self.told) >= _MOST_TOLD:
-            return
-        self.told.add(what)
-        parts = (" ".join(part.split()) for part in (what, reason, rule, origin, allow))
-        line = "\t".join(parts).encode("utf-8", "backslashreplace")[: _LONGEST_TOLD - 1]
-        with suppress(OSError):  # it is full, or nobody wants to know
-            os.write(self.tell, line + b"\n")
+        self.account.refuse(what, reason, rule, origin, allow and f"--allow {allow}")

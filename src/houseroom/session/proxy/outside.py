@@ -10,6 +10,7 @@ from houseroom.policy import hosts
 from houseroom.policy.hosts import Address
 
 RESOLVED_WITHIN, CONNECTED_WITHIN = 10.0, 30.0  # seconds
+_LOOPBACK = (Address(bytes((127, 0, 0, 1))), Address(bytes(15) + b"\1"))  # and no name server is asked (RFC 6761, section 6.3)
 _STAGGER = 0.25  # seconds until the next address is tried beside the one before (RFC 8305)
 
 
@@ -19,7 +20,7 @@ class NoSuchName(OSError):
 
 async def addresses(name: str) -> tuple[Address, ...]:
     """What the host's resolver says of a name, IPv6 and IPv4 in its order. Raises NoSuchName, and OSError where it can't say."""
-    own = _in_hosts_file(name)
+    own = _in_hosts_file(name) or (_LOOPBACK if name.rpartition(".")[2] == "localhost" else ())
     if own:
         return own
     loop = asyncio.get_running_loop()

@@ -15,7 +15,12 @@ import socket
 import ssl
 from contextlib import suppress
 
+from houseroom.session.proxy.account import RECEIVED, SENT
 from houseroom.session.proxy.forward import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.session.proxy.account import Counts
 
 _CHUNK = 1 << 16
 _LINGERING = 5.0  # seconds for a client to take notice of a refusal
@@ -24,8 +29,10 @@ _LINGERING = 5.0  # seconds for a client to take notice of a refusal
 class Secure(Stream):
     """Plain bytes of an encrypted connection. ``first``: what was read of it already."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, first: bytes = b"", *, server_name: str = ""):
-        super().__init__(sock)
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, first: bytes = b"", *, server_name: str = "", counts: Counts | None = None
+    ):
+        super().__init__(sock, counts)
         self.coming, self.going = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.coming.write(first)
         self.tls = context.wrap_bio(self.coming, self.going, server_side=not server_name, server_hostname=server_name or None)
@@ -58,11 +65,13 @@ class Secure(Stream):
                     await self._flush()
                     await self._hear()
         self.data += part
+        self.counts[RECEIVED] += len(part)
         return bool(part)
 
     async def send(self, data: bytes) -> None:
         """Write all of it. Raises OSError."""
         self.sent += len(data)
+        self.counts[SENT] += len(data)
         for at in range(0, len(data), _CHUNK):
             self.tls.write(data[at : at + _CHUNK])
             await self._flush()

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from houseroom.plan import egress
+from houseroom.policy.connect import Connect
 from houseroom.policy.hosts import Address
 from houseroom.policy.model import Policy
 from houseroom.session.proxy import dns_message, http_head, outside, socks, tunnel
@@ -30,6 +31,7 @@ from houseroom.session.proxy.names import Names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from houseroom.session.proxy.account import Counts
     from houseroom.session.proxy.inspecting import Inspector
 
 _FIRST_WITHIN = 60.0  # seconds until a connection has said what it wants
@@ -46,13 +48,20 @@ _SOCKS_CODES = {
 }
 
 
-def serve(policy: Policy, listeners: tuple[int, ...], ends: tuple[int, ...], tell: int, inspector: Inspector | None = None) -> None:
+def serve(
+    policy: Policy,
+    proxies: dict[str, str],
+    listeners: tuple[int, ...],
+    ends: tuple[int, ...],
+    tell: int,
+    inspector: Inspector | None = None,
+) -> None:
     """Serve until one of ``ends``, descriptors of processes, is ready. ``listeners``: names by UDP and TCP, everything else.
 
     ``inspector``: who looks into connections, where a rule is on requests.
     """
     gc.enable()
-    asyncio.run(_live(Server(Judge(policy, tell), inspector), listeners, ends))
+    asyncio.run(_live(Server(Judge(policy, tell, proxies), inspector), listeners, ends))
 
 
 async def _live(server: Server, listeners: tuple[int, ...], ends: tuple[int, ...]) -> None:
@@ -98,12 +107,14 @@ class Server:
 
     async def _served(self, sock: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
         try:
+            self.judge.buffers.enter(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await serve(sock)
         except (OSError, ValueError, tunnel.Broken):
             tunnel.reset(sock)
         finally:
             sock.close()
+            self.judge.buffers.leave()
             self.room.release()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -159,15 +170,16 @@ class Server:
             return dns_message.no_such_name(query, "the policy does not allow this name")
         if query.kind != dns_message.A or not query.wants_addresses:
             return dns_message.no_data(query)
+        if self.judge.by_upstream(name, 0):  # which alone may know it
+            return dns_message.addresses(query, [self.names.address(name)], _TTL, limit=limit)
         if self.asking >= _MOST_QUESTIONS:
             return dns_message.failed(query)  # rather than a heap of questions that grows as fast as they can be asked
         self.asking += 1
         try:
             await outside.addresses(name)
-        except outside.NoSuchName:
-            return dns_message.no_such_name(query)
-        except OSError:
-            return dns_message.failed(query)
+        except OSError as error:
+            self.judge.missed(Connect(name, 0), error)
+            return dns_message.no_such_name(query) if isinstance(error, outside.NoSuchName) else dns_message.failed(query)
         finally:
             self.asking -= 1
         return dns_message.addresses(query, [self.names.address(name)], _TTL, limit=limit)
@@ -193,7 +205,7 @@ class Server:
         size, answered, _family, packed, port = found
         stream.data = stream.data[size:]
         try:
-            host, outer = await self._reach(Address(packed), port)
+            host, outer, counts = await self._reach(Address(packed), port)
         except OSError as error:
             if not answered:
                 raise
@@ -201,7 +213,7 @@ class Server:
             return
         if answered:
             await stream.send(b"\0")
-        await self._join(stream, outer, host, port)
+        await self._join(stream, outer, host, port, counts)
 
     def _meant(self, host: str | Address) -> str | Address:
         """The name that an address of ours stands for, anything else as it is. Raises OSError for one that stands for nothing."""
@@ -228,12 +240,12 @@ class Server:
             return
         stream.data = stream.data[request.size :]
         try:
-            host, outer = await self._reach(request.host, request.port)
+            host, outer, counts = await self._reach(request.host, request.port)
         except OSError as error:
             await stream.send(socks.reply(_SOCKS_CODES.get(_errno(error), socks.FAILED)))
             return
         await stream.send(socks.reply(socks.SUCCEEDED))
-        await self._join(stream, outer, host, request.port)
+        await self._join(stream, outer, host, request.port, counts)
 
     async def _http(self, stream: Stream) -> None:
         while True:
@@ -254,24 +266,26 @@ class Server:
 
     async def _connect(self, stream: Stream, request: http_head.Request) -> None:
         try:
-            host, outer = await self._reach(request.host, request.port)
+            host, outer, counts = await self._reach(request.host, request.port)
         except OSError as error:
             await stream.end(refusal_of(error))
             return
         await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await self._join(stream, outer, host, request.port)
+        await self._join(stream, outer, host, request.port, counts)
 
-    async def _reach(self, host: str | Address, port: int) -> tuple[str | Address, socket.socket]:
-        """What was meant, and a connection to it. Raises Refused and OSError."""
+    async def _reach(self, host: str | Address, port: int) -> tuple[str | Address, socket.socket, Counts]:
+        """What was meant, a connection to it, and where what that carries is counted. Raises Refused and OSError."""
         meant = self._meant(host)
-        return meant, await self.judge.reach(meant, port)
+        outer = await self.judge.reach(meant, port)
+        return meant, outer, self.judge.account.connected(str(Connect(meant, port)))
 
-    async def _reach_for(self, request: http_head.Request, host: str | Address, port: int) -> tuple[str | Address, socket.socket]:
+    async def _reach_for(self, request: http_head.Request, host: str | Address, port: int) -> tuple[str | Address, socket.socket, Counts]:
         """The same for one request, which decides where there are rules on requests."""
         meant = self._meant(host)
         if not self._decides(meant, port):
-            return meant, await self.judge.reach(meant, port)
-        return meant, await self.judge.reach(meant, port, request.method, request.path)
+            return await self._reach(host, port)
+        outer = await self.judge.reach(meant, port, request.method, request.path)
+        return meant, outer, self.judge.account.connected(str(Connect(meant, port)))
 
     def _decides(self, meant: str | Address, port: int) -> bool:
         return self.judge.by_address or self.judge.inspects(meant, port)
@@ -287,24 +301,24 @@ class Server:
         http_head.check_fields(request)
         return request.with_(upgrade=False)  # behind one nothing is judged any more, and programs CONNECT for those
 
-    async def _join(self, stream: Stream, outer: socket.socket, host: str | Address, port: int) -> None:
+    async def _join(self, stream: Stream, outer: socket.socket, host: str | Address, port: int, counts: Counts) -> None:
         if self.judge.inspects(host, port):
-            await self._inspect(stream, outer, host, port)
+            await self._inspect(stream, outer, host, port, counts)
             return
         look = None if isinstance(host, Address) else Agreement(host, port, self.judge.note)
         try:
-            await tunnel.join(stream.sock, outer, stream.data, look)
+            await tunnel.join(stream.sock, outer, stream.data, look, counts)
         except BaseException:
             tunnel.reset(outer)
             raise
         finally:
             outer.close()
 
-    async def _inspect(self, stream: Stream, outer: socket.socket, host: str | Address, port: int) -> None:
+    async def _inspect(self, stream: Stream, outer: socket.socket, host: str | Address, port: int, counts: Counts) -> None:
         if self.inspector is None:  # whoever started us did not know of such a rule: nothing passes unjudged
             outer.close()
             raise tunnel.Broken("nobody can look into it")
-        await self.inspector.serve(stream, outer, host, port, self.judge)
+        await self.inspector.serve(stream, outer, host, port, self.judge, counts)
 
 
 def _errno(error: OSError) -> int:

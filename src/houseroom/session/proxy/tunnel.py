@@ -1,8 +1,9 @@
 """Bytes between two connections until both directions have ended.
 
-The first of them are looked at by who owns the tunnel and pass through our memory; what a connection carries beyond that is moved by
-the kernel from one socket to the other (splice(2)), which never holds more than a pipe is filled with: who reads slowly slows the
-sender, and nothing piles up.
+Nothing is held here: what the sink does not take yet stays in the source's own socket, where it was only looked at (recv(2),
+MSG_PEEK), and is taken out of it when it has been passed on. So who reads slowly slows the sender, and a connection that nobody reads
+costs what its sockets may hold (``buffers``). Moving large pieces by two copies takes less of the processor than moving their pages
+through a pipe (splice(2)), and needs no pipe.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-_CHUNK = 1 << 16  # bytes read at once, and what a pipe holds
-_SMALL = 1 << 18  # bytes of one direction after which its pipe is worth having
-_PIPE = 1 << 18
-_F_SETPIPE_SZ = 1031
-_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+from houseroom.session.proxy.account import RECEIVED, SENT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from houseroom.session.proxy.account import Counts
+
+_CHUNK = 1 << 16  # bytes looked at in the beginning
+_LEAST, _MOST = 1 << 14, 1 << 20  # bytes of one piece; after each it is other connections' turn
+_SCRATCH = memoryview(bytearray(_MOST))  # used within one turn, and nothing in it is needed after
 
 
 class Broken(Exception):
@@ -29,14 +33,19 @@ class Broken(Exception):
 
 
 async def join(
-    inner: socket.socket, outer: socket.socket, first: bytes = b"", look: Callable[[bytes], bytes | None] | None = None
-) -> tuple[int, int]:
-    """Pass on both ways until both have ended; how many bytes went out and came in.
+    inner: socket.socket,
+    outer: socket.socket,
+    first: bytes = b"",
+    look: Callable[[bytes], bytes | None] | None = None,
+    counts: Counts | None = None,
+) -> None:
+    """Pass on both ways until both have ended. How many bytes went out and came in is added to ``counts`` before they are passed on.
 
     ``first`` has been read from ``inner`` already. ``look`` is shown what ``inner`` sends, all of it so far, until it returns what is to be
     passed on of it; None while it wants more, and it raises Broken for what must not go on.
     """
-    out, back = _Way(inner, outer), _Way(outer, inner)
+    counts = [0, 0, 0] if counts is None else counts
+    out, back = _Way(inner, outer, counts, SENT), _Way(outer, inner, counts, RECEIVED)
     tasks = [asyncio.ensure_future(out.begin(first, look)), asyncio.ensure_future(back.begin(b"", None))]
     try:
         await asyncio.gather(*tasks)
@@ -44,7 +53,6 @@ async def join(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-    return out.count, back.count
 
 
 def reset(sock: socket.socket) -> None:
@@ -55,23 +63,21 @@ def reset(sock: socket.socket) -> None:
 
 
 class _Way:
-    """One direction."""
+    """One direction. ``size``: how much the next piece may be."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket):
-        self.source, self.sink, self.count = source, sink, 0
+    def __init__(self, source: socket.socket, sink: socket.socket, counts: Counts, which: int):
+        self.source, self.sink, self.counts, self.which = source, sink, counts, which
+        self.size, self.full = _LEAST, False
         self.loop = asyncio.get_running_loop()
 
     async def begin(self, first: bytes, look: Callable[[bytes], bytes | None] | None) -> None:
         try:
             if look is not None:
                 first = await self._looked_at(first, look)
-            while first or await self._more():
-                await self.loop.sock_sendall(self.sink, first or self.data)
-                self.count += len(first or self.data)
-                first = b""
-                if self.count > _SMALL and (pipe := _pipe()):
-                    await self._move(*pipe)
-                    break
+            if first:
+                self._add(len(first))
+                await self.loop.sock_sendall(self.sink, first)
+            await self._flow()
             self.sink.shutdown(socket.SHUT_WR)
         except (ConnectionError, TimeoutError) as error:
             raise Broken(str(error)) from error
@@ -79,66 +85,67 @@ class _Way:
             if error.errno != 107:  # ENOTCONN: the other side has gone already
                 raise Broken(str(error)) from error
 
-    async def _more(self) -> bool:
-        self.data = await self.loop.sock_recv(self.source, _CHUNK)
-        return bool(self.data)
+    def _add(self, size: int) -> None:
+        """Counted before it is passed on, so that nothing is missing when a command that has read it has ended."""
+        self.counts[self.which] += size
 
     async def _looked_at(self, data: bytes, look: Callable[[bytes], bytes | None]) -> bytes:
         while True:
             passed = look(data) if data else None
             if passed is not None:
                 return passed
-            if not await self._more():
+            part = await self.loop.sock_recv(self.source, _CHUNK)
+            if not part:
                 return data
-            data += self.data
+            data += part
 
-    async def _move(self, reading: int, writing: int) -> None:
-        """The rest, moved by the kernel. Closes both ends of the pipe."""
+    async def _flow(self) -> None:
+        """Piece by piece until the source ends. The two sockets are watched by turns, and each turn is a call, not a task."""
+        self.ended = self.loop.create_future()
+        self.loop.add_reader(self.source, self._turn)
         try:
-            size = _enlarged(writing)
-            source, sink = self.source.fileno(), self.sink.fileno()
-            while True:
-                try:
-                    held = os.splice(source, writing, size, flags=_FLAGS)
-                except BlockingIOError:
-                    await self._ready(self.loop.add_reader, self.loop.remove_reader, source)
-                    continue
-                if not held:
-                    return
-                while held:
-                    try:
-                        moved = os.splice(reading, sink, held, flags=_FLAGS)
-                    except BlockingIOError:
-                        await self._ready(self.loop.add_writer, self.loop.remove_writer, sink)
-                        continue
-                    held -= moved
-                    self.count += moved
+            await self.ended
         finally:
-            os.close(reading)
-            os.close(writing)
+            self.loop.remove_reader(self.source)
+            self.loop.remove_writer(self.sink)
 
-    async def _ready(self, add: Callable[..., object], remove: Callable[[int], object], fd: int) -> None:
-        ready = self.loop.create_future()
-        add(fd, lambda: None if ready.done() else ready.set_result(None))
+    def _turn(self) -> None:
+        if self.ended.done():
+            return  # both were ready at once
         try:
-            await ready
+            self._watch(full=self._pass_piece())
+        except OSError as error:
+            self.ended.set_exception(error)
+
+    def _pass_piece(self) -> bool:
+        """As much as there is and the sink takes, but no more than a piece. Returns whether the sink is full."""
+        try:
+            found = self.source.recv_into(_SCRATCH, self.size, socket.MSG_PEEK)
+            if not found:
+                self.ended.set_result(None)
+                return False
+        except BlockingIOError:
+            return False
+        passed = 0
+        self._add(found)
+        try:
+            passed = self.sink.send(_SCRATCH[:found])
+        except BlockingIOError:
+            return True
         finally:
-            remove(fd)
+            self._add(passed - found)
+        if self.source.recv_into(_SCRATCH, passed, socket.MSG_TRUNC) != passed:  # taken out, without another copy (tcp(7))
+            raise ConnectionError("urgent data has come in between")  # never twice the same
+        full = passed < found
+        self.size = max(passed, _LEAST) if full else min(2 * self.size, _MOST) if passed == self.size else self.size
+        return full
 
-
-def _pipe() -> tuple[int, int] | None:
-    """A pipe, where descriptors are left for one."""
-    try:
-        return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-
-
-def _enlarged(pipe: int) -> int:
-    """A larger pipe where the user may still have one (pipe(7), pipe-user-pages-soft)."""
-    import fcntl
-
-    try:
-        return fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
-    except OSError:
-        return _CHUNK
+    def _watch(self, *, full: bool) -> None:
+        """Wait for the source, or for the sink where that is full."""
+        if full and not self.full:
+            self.loop.remove_reader(self.source)
+            self.loop.add_writer(self.sink, self._turn)
+        elif self.full and not full:
+            self.loop.remove_writer(self.sink)
+            self.loop.add_reader(self.source, self._turn)
+        self.full = full
