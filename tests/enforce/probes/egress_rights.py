@@ -54,12 +54,12 @@ def _write_acts(place: str) -> dict[str, Callable[[], object]]:
 
 
 def rights(root: str, place: str) -> None:
-    """What ``_drop_rights`` takes: an account before, and one after it."""
-    from houseroom.session import egress
+    """What ``apart.drop_rights`` takes: an account before, and one after it."""
+    from houseroom.session import apart
 
     for moment in ("before", "after"):
         if moment == "after":
-            egress._drop_rights()
+            apart.drop_rights()
         for name, act in _write_acts(place).items():
             try:
                 act()
