@@ -428,7 +428,7 @@ def test_nothing_of_it_is_inside(bench: Bench) -> None:
     plain, published = (bench.run(argv, inside=True, options=options) for options in ((), ("--publish", str(port))))
     assert plain.status == 0 and plain.out.count("process") >= 1
     assert published.out == plain.out
-    peers = _BEGIN + "while True:\n    c, a = listener.accept(); c.sendall(a[0].encode()); c.close()\n"
+    peers = _BEGIN + "while True:\n    c, a = listener.accept(); c.recv(100); c.sendall(a[0].encode()); c.close()\n"
     with server(bench, peers, "127.0.0.1", port, options=("--publish", str(port))):
         assert talk("127.0.0.1", port) == b"127.0.0.1"
 

@@ -54,7 +54,7 @@ def _write_acts(place: str) -> dict[str, Callable[[], object]]:
 
 
 def rights(root: str, place: str) -> None:
-    """What ``drop_rights`` takes: an account before, and one after it."""
+    """What ``apart.drop_rights`` takes: an account before, and one after it."""
     from houseroom.session import apart
 
     for moment in ("before", "after"):

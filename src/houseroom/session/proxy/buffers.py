@@ -7,10 +7,6 @@ hold no more than the shares of 1 to n: the k-th oldest of those that are open w
 
 from __future__ import annotations
 
-import sys
-
-assert sys.platform == "linux"  # type checkers for other systems stop reading here
-
 import socket
 
 TYPE_CHECKING = False
