@@ -14,6 +14,7 @@ import pytest
 from authority_kit import OuterAuthority
 from runner import Bench, Outcome, eventually, lacking
 from small_world import GOOD, World, made, proxies, watched
+from test_egress_upstream import Corporation
 
 pytestmark = pytest.mark.needs("userns")
 
@@ -355,3 +356,13 @@ def test_the_proxy_holds_nothing_of_the_caller_and_ends_with_its_sandbox(world: 
         assert eventually(lambda: not proxies(world))
     finally:
         Bench.end(process)
+
+
+def test_by_the_hosts_own_proxy(world: World, outer: Outer) -> None:
+    """What it carries for us is inside TLS, to a server that has proved its name: it reads nothing and decides nothing."""
+    need("curl")
+    corporation, port = Corporation(world), outer.web()
+    curl = ["sh", "-c", 'for method in GET DELETE; do curl -sS -X $method "$0" | head -c 9; echo; done', f"https://{GOOD}:{port}/v1/a"]
+    outcome = outer.run(curl, *rules(port), options=("--upstream", "host"), env=corporation.variables)
+    assert outcome.out.splitlines() == ["welcome", "houseroom"], outcome
+    assert world.reached[corporation.port] > 0 and [head.split(b" ")[0] for head in world.heads] == [b"GET"]
