@@ -55,6 +55,37 @@ def test_a_policy_that_says_nothing_at_all_opens_nothing() -> None:
     assert reachable(PlacedNetwork(Policy("p", (opened,))), asked("example.org"))
 
 
+SAYS = [
+    "",
+    'reach = "none"',
+    'reach = "listed"',
+    'reach = "open"',
+    "allow = []",
+    'allow = ["example.org"]',
+    'reach = "open"\nallow = ["example.org"]',
+]
+
+
+@pytest.mark.parametrize("user", SAYS)
+@pytest.mark.parametrize("organisation", SAYS)
+@pytest.mark.parametrize("project", SAYS)
+def test_what_is_built_and_what_is_decided_is_one_reach(user: str, organisation: str, project: str) -> None:
+    """An organisation that lists hosts and says no reach leaves nobody the whole network."""
+    placed = network(user, organisation=organisation, project=project)
+    setting = placed.policy.setting("network.reach")
+    assert setting is not None and setting.value == placed.reach
+    if "allow" in organisation and "reach" not in organisation:
+        assert placed.reach != "open"
+
+
+def test_what_nobody_says_first_is_not_opened_by_others() -> None:
+    bare = preset("workspace").with_(settings={})
+    opened = bare.with_(settings={"network.reach": Setting("open", Origin("user", "u", 1, 1))})
+    assert Policy("p", (bare, opened)).setting("network.reach") is None
+    assert PlacedNetwork(Policy("p", (bare, opened))).reach == "none"
+    assert PlacedNetwork(Policy("p", (opened, bare))).reach == "open"  # the twin
+
+
 def test_open_is_everything_but_what_is_denied() -> None:
     placed = network('reach = "open"\ndeny = ["*.example.org", "10.0.0.0/8", "POST example.com/x/**"]')
     for where in ("example.org", "8.8.8.8", "127.0.0.1", "1.2.3.4"):

@@ -15,6 +15,7 @@ from houseroom.policy import destinations, hosts
 from houseroom.policy.decide import Why
 from houseroom.policy.destinations import Destination
 from houseroom.policy.hosts import Address
+from houseroom.policy.model import REACH
 from houseroom.policy.record import Record
 
 TYPE_CHECKING = False
@@ -120,11 +121,10 @@ class _Voice:
     """One stratum's word on the network."""
 
     def __init__(self, stratum: Stratum, *, first: bool):
-        setting = stratum.settings.get("network.reach")
+        setting = stratum.settings.get(REACH) or (None if first else stratum.narrows_to_list())
         self.origin = str(setting.origin) if setting else ""
         self.name = stratum.name
-        listed = LISTED if "network.allow" in stratum.closed else UNSAID
-        self.reach = str(setting.value) if setting else (NONE if first else listed)  # nothing said means nothing granted
+        self.reach = str(setting.value) if setting else (NONE if first else UNSAID)  # nothing said means nothing granted
         self.allow, self.deny = _Rules(stratum.under("network.allow")), _Rules(stratum.under("network.deny"))
 
     def ask(self, act: Connect, host: str | Address, *, needs_grant: bool) -> _Said:

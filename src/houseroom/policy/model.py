@@ -30,6 +30,7 @@ PRECEDENCE: Final = {HIDE: 5, PROTECT: 4, PRIVATE: 3, SCRATCH: 2, WRITE: 1, READ
 
 LAYERS: Final = ("preset", "organisation", "user", "project", "session")
 
+REACH: Final = "network.reach"
 NETWORK_REACHES: Final = ("none", "listed", "open")
 UPSTREAMS: Final = ("none", "host")
 GIT_MODES: Final = ("read-only", "guarded", "free")
@@ -93,6 +94,13 @@ class Stratum(Record):
         """The rules written under one key."""
         return tuple(rule for rule in self.rules if rule.key == key)
 
+    def narrows_to_list(self) -> Setting | None:
+        """The reach of a stratum that lists hosts and says no reach: beside another it means that no other host is reached."""
+        if REACH in self.settings or "network.allow" not in self.closed:
+            return None
+        listed = self.under("network.allow")
+        return Setting("listed", listed[0].origin if listed else Origin(self.name, ""))
+
 
 class Policy(Record):
     """The merged policy: its strata, the rules its floor requires, and the name of the profile it came from."""
@@ -102,8 +110,12 @@ class Policy(Record):
     floor: tuple[Rule, ...] = ()
 
     def setting(self, key: str) -> Setting | None:
-        """The narrowest value any stratum gives to a key, or None where none does."""
+        """The narrowest value any stratum gives to a key, or None where none does. The network is opened by the first one or not at all."""
         given = [stratum.settings[key] for stratum in self.strata if key in stratum.settings]
+        if key == REACH:
+            if not self.strata or REACH not in self.strata[0].settings:
+                return None
+            given += filter(None, (stratum.narrows_to_list() for stratum in self.strata[1:]))
         return min(given, key=lambda setting: narrowness(key, setting.value)) if given else None
 
     def granted(self, key: str) -> tuple[Rule, ...]:
@@ -120,7 +132,7 @@ class Policy(Record):
 
 def narrowness(key: str, value: object) -> float:
     """A number that is smaller for the narrower value of a setting."""
-    if key == "network.reach":
+    if key == REACH:
         return NETWORK_REACHES.index(str(value))
     if key == "network.upstream":
         return UPSTREAMS.index(str(value))
