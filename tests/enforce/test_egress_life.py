@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +132,44 @@ def test_it_can_write_nothing(bench: Bench) -> None:
     before = found["before"]
     assert (before["NoNewPrivs"], before["dumpable"], before["CapEff"] != "0") == ("0", "1", bench.identity.uid == 0)
     assert (place / "file").read_text() == ""
+
+
+# Sends as much as anybody takes, and ends without a look back.
+FILL = """
+import socket, sys, time
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+connection.setblocking(False)
+sent = waited = 0
+while waited < 20:
+    try:
+        sent += connection.send(b"x" * 65536)
+        waited = 0
+    except BlockingIOError:
+        waited += 1
+        time.sleep(0.02)
+print("sent", sent)
+"""
+
+
+def test_what_was_sent_before_the_end_still_arrives(world: World) -> None:
+    ended, received = threading.Event(), []
+
+    def talk(connection: socket.socket) -> None:
+        ended.wait(60)
+        received.append(sum(iter(lambda: len(connection.recv(1 << 18)), 0)))
+
+    port = world.serve(talk)
+    for inside in (False, True):  # as it is outside
+        ended.clear()
+        received.clear()
+        argv = ["python3", "-c", FILL, GOOD if inside else "127.0.0.1", str(port)]
+        outcome = world.run(argv, GOOD) if inside else world.bench.run(argv, inside=False)
+        sent = int(outcome.out.split()[-1])
+        assert sent > 1 << 18
+        assert not received
+        ended.set()
+        assert eventually(lambda sent=sent: received == [sent])  # type: ignore[misc]
+    assert gone(world)
 
 
 def test_without_its_proxy_a_sandbox_is_closed(world: World) -> None:

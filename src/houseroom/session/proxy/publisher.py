@@ -13,13 +13,11 @@ import asyncio
 import gc
 import os
 import socket
-from contextlib import suppress
 
 from houseroom.session.proxy import tunnel
 
 _MOST = 1024  # connections at one time; more wait to be accepted
 _PAUSE = 0.1  # seconds, where descriptors have run out
-_LINGER = 10.0  # seconds in which clients may fetch what was said to them before the end
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
@@ -42,7 +40,7 @@ async def _live(publisher: Publisher, doors: tuple[tuple[int, int], ...], ends: 
     await asyncio.wait(tasks)
     for sock, _port in listeners:
         sock.close()  # first of all: the next sandbox may wait for its port
-    await publisher.end()
+    await tunnel.outlast(publisher.clients, publisher.running)
     os._exit(0)
 
 
@@ -80,14 +78,6 @@ class Publisher:
             self.clients.discard(client)
             client.close()
             self.room.release()
-
-    async def end(self) -> None:
-        """Nobody inside is alive, and what they have sent is still on its way, as it is when a program on the host ends."""
-        for client in self.clients:
-            with suppress(OSError):
-                client.shutdown(socket.SHUT_RD)
-        if self.running:
-            await asyncio.wait(self.running, timeout=_LINGER)
 
 
 async def _carry(client: socket.socket, port: int) -> None:

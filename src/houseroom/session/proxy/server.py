@@ -80,7 +80,8 @@ async def _live(server: Server, listeners: tuple[int, ...], ends: tuple[int, ...
     await over.wait()
     for task in tasks:
         task.cancel()
-    os._exit(0)  # whatever is open ends with us, and at once
+    await tunnel.outlast(server.reached, server.running)
+    os._exit(0)  # whatever is open ends with us
 
 
 class Server:
@@ -89,6 +90,7 @@ class Server:
     def __init__(self, judge: Judge, inspector: Inspector | None = None):
         self.judge, self.names, self.inspector = judge, Names(), inspector
         self.running: set[asyncio.Task[None]] = set()
+        self.reached: set[socket.socket] = set()  # what connections lead to that are passed on as they are
         self.room = asyncio.Semaphore(_MOST)
         self.asking = 0  # questions that wait for the host's resolver
 
@@ -306,12 +308,14 @@ class Server:
             await self._inspect(stream, outer, host, port, counts)
             return
         look = None if isinstance(host, Address) else Agreement(host, port, self.judge.note)
+        self.reached.add(outer)
         try:
             await tunnel.join(stream.sock, outer, stream.data, look, counts)
         except BaseException:
             tunnel.reset(outer)
             raise
         finally:
+            self.reached.discard(outer)
             outer.close()
 
     async def _inspect(self, stream: Stream, outer: socket.socket, host: str | Address, port: int, counts: Counts) -> None:

@@ -14,7 +14,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from houseroom.session.proxy.account import RECEIVED, SENT
@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from houseroom.session.proxy.account import Counts
 
+LINGER = 10.0  # seconds in which what was sent before a sandbox's end may still be fetched
 _CHUNK = 1 << 16  # bytes looked at in the beginning
 _LEAST, _MOST = 1 << 14, 1 << 20  # bytes of one piece; after each it is other connections' turn
 _SCRATCH = memoryview(bytearray(_MOST))  # used within one turn, and nothing in it is needed after
@@ -53,6 +54,18 @@ async def join(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+async def outlast(readers: Iterable[socket.socket], running: Collection[asyncio.Task[None]]) -> None:
+    """The sandbox has ended. What was sent before is still on its way, as it is when a program on the host ends; nothing more is.
+
+    ``readers``: the sockets of those to whom it goes, from whom nothing is wanted any more. ``running`` ends with the last of it.
+    """
+    for sock in readers:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)
+    if running:
+        await asyncio.wait(running, timeout=LINGER)
 
 
 def reset(sock: socket.socket) -> None:
