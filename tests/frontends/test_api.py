@@ -298,3 +298,9 @@ def test_from_many_threads_each_gets_its_own(project: Path) -> None:
     for thread in threads:
         thread.join(PATIENCE * 3)
     assert found == {number: b"%d %d\n" % (number, number) for number in range(8)}
+
+
+@pytest.mark.parametrize("argument", ["network", "upstream", "git", "observe"])
+def test_a_word_that_means_nothing_is_refused_at_once(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"^{argument} can't be 'maybe': it is one of "):
+        Sandbox(**{argument: "maybe"})

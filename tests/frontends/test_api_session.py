@@ -55,6 +55,16 @@ def count(session: Session, name: str) -> int:
     return int(session.run([PYTHON, "-S", "-c", COUNT, name], capture_output=True).stdout)
 
 
+def test_a_variable_that_only_the_proxy_knows(project: Path) -> None:
+    token = "ghp_" + "A1b2C3d4" * 4
+    given, show = {"PATH": os.defpath, "HOME": os.environ["HOME"], "API_TOKEN": token}, ["printenv", "API_TOKEN"]
+    with Session(allow=["api.example.org"], credentials=["API_TOKEN api.example.org"], env=given) as session:
+        shown = session.run(show, capture_output=True, text=True).stdout.strip()
+    assert shown != token and (len(shown), shown[:4]) == (len(token), "ghp_")
+    with Session(allow=["api.example.org"], environment=["API_TOKEN"], env=given) as session:  # the twin
+        assert session.run(show, capture_output=True, text=True).stdout.strip() == token
+
+
 # -- run ------------------------------------------------------------------------------------------------------------------
 
 AS_SUBPROCESS = [

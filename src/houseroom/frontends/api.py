@@ -6,7 +6,7 @@ import os
 import sys
 
 from houseroom.errors import CannotEnforce
-from houseroom.policy.model import Origin, Policy, Rule, Setting
+from houseroom.policy.model import GIT_MODES, NETWORK_REACHES, UPSTREAMS, Origin, Policy, Rule, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from houseroom.session.request import Request
 
 _PYTHON = Origin("session", "Python")
+_LEVELS = ("off", "denials", "executions", "all")  # of observing
 
 
 class Sandbox:
     """A policy on this host, ready to run commands.
 
     Without a ``policy`` the user's, organisation's and project's files are read as the command line does, with
-    ``profile`` chosen and the given paths, hosts and names on top. ``workspace`` defaults to the current directory.
+    ``profile`` chosen and the given paths, hosts and names on top. ``workspace`` defaults to the current directory. ``credentials``
+    are variables that the egress proxy alone knows, each with the host that gets its value: "GITHUB_TOKEN api.github.com".
     ``publish`` are ports of the sandbox that this host reaches at its own loopback, ``sockets`` Unix sockets of the host that may be
     connected to. ``accept`` names rules of the floor that this host need not enforce. ``observe`` is off, denials, executions or all:
     what is noted of each command, for ``Completed.denials``.
@@ -44,6 +46,8 @@ class Sandbox:
         environment: Sequence[str] = (),
         network: str | None = None,
         allow: Sequence[str] = (),
+        credentials: Sequence[str] = (),
+        upstream: str | None = None,
         publish: Sequence[int] = (),
         sockets: Sequence[str] = (),
         git: str | None = None,
@@ -51,8 +55,14 @@ class Sandbox:
         observe: str = "off",
     ):
         self.policy, self.profile, self.accept, self.observe = policy, profile, tuple(accept), observe
-        if observe not in ("off", "denials", "executions", "all"):
-            raise ValueError(f"there is no level {observe!r} of observing: off, denials, executions or all")
+        for name, choice, known in (
+            ("network", network, NETWORK_REACHES),
+            ("upstream", upstream, UPSTREAMS),
+            ("git", git, GIT_MODES),
+            ("observe", observe, _LEVELS),
+        ):
+            if choice is not None and choice not in known:
+                raise ValueError(f"{name} can't be {choice!r}: it is one of {', '.join(known)}")
         for port in publish:
             if not 0 < port < 65536:
                 raise ValueError(f"{port} is not a port: a number from 1 to 65535")
@@ -64,11 +74,12 @@ class Sandbox:
             ("files.protect", protect),
             ("environment.pass", environment),
             ("network.allow", allow),
+            ("network.credentials", credentials),
             ("network.publish", map(str, publish)),
             ("network.sockets", sockets),
         )
         self.rules = tuple(Rule(key, os.fspath(subject), _PYTHON, "given in Python") for key, subjects in given for subject in subjects)
-        chosen = {"network.reach": network or ("listed" if allow else None), "git.mode": git}
+        chosen = {"network.reach": network or ("listed" if allow else None), "network.upstream": upstream, "git.mode": git}
         self.settings = {key: Setting(value, _PYTHON) for key, value in chosen.items() if value is not None}
         if policy is not None and (profile or self.rules or self.settings):
             raise TypeError("a policy is complete: give the other arguments without one")

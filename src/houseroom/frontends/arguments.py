@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         environment: Sequence[str]
         network: str | None
         allow: Sequence[str]
+        credentials: Sequence[str]
+        upstream: str | None
         publish: Sequence[int]
         sockets: Sequence[str]
         git: str | None
