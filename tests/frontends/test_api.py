@@ -196,15 +196,18 @@ def test_decide_says_what_run_does(project: Path, home: Path) -> None:
 
 DAEMON = """
 import os, signal, sys, time
+ready, told = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.write(1, b"daemon %d\\n" % os.getpid())
+        os.write(told, b".")
         time.sleep(600)
     os._exit(0)
 os.wait()
+os.read(ready, 1)
 time.sleep(float(sys.argv[1]))
 """
 

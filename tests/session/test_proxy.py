@@ -18,8 +18,9 @@ from houseroom.policy.hosts import Address
 from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
 from houseroom.policy.traffic import Traffic
 from houseroom.session import egress, ledger
-from houseroom.session.proxy import outside
+from houseroom.session.proxy import outside, tunnel
 from houseroom.session.proxy.account import RECEIVED, SENT
+from houseroom.session.proxy.agreement import Agreement
 from houseroom.session.proxy.judgement import Judge
 from houseroom.session.proxy.server import Server
 
@@ -52,9 +53,54 @@ def test_only_so_many_refusals_are_kept_and_each_is_told_once(judge: tuple[Judge
         judging.note(f"x{at}.evil.org", "no rule allows it")
         judging.note(f"x{at}.evil.org", "no rule allows it")
     assert len(judging.account.refused) == 1000
-    found = egress.refusals(told)
+    first, *found = egress.refusals(told)
     assert [denial.path for denial in found] == [f"x{at}.evil.org" for at in range(1000)]
+    assert (first.path, first.reason) == ("others", "8000 more were refused than are kept of a sandbox")  # twice each
     assert egress.refusals(told) == ()
+    judging.note("one.more.org", "no rule allows it")
+    assert [(denial.path, denial.reason[:6]) for denial in egress.refusals(told)] == [("others", "1 more")]
+
+
+def test_a_flood_of_names_leaves_room_for_what_was_to_be_connected_to(judge: tuple[Judge, int]) -> None:
+    judging, told = judge
+    server = Server(judging)
+    for at in range(2000):
+        assert code(asyncio.run(server.answer(question(f"x{at}.evil.org"), limit=0))) == 3
+    judging.note("10.8.8.8:22", "no rule allows it")
+    first, *found = egress.refusals(told)
+    assert [denial.path for denial in found] == [*(f"x{at}.evil.org" for at in range(500)), "10.8.8.8:22"]
+    assert first.reason == "1500 more were refused than are kept of a sandbox"
+
+
+def test_port_0_is_no_port_of_a_rule(judge: tuple[Judge, int]) -> None:
+    judging, _ = judge
+    with pytest.raises(OSError, match="port 0"):
+        asyncio.run(Server(judging)._reach("a.example.org", 0))
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\n\n\r\n"])
+@pytest.mark.parametrize("method", [b"GET", b"get", b"PROPFIND", b"QUERY", b"CONNECT"])
+def test_the_first_request_must_agree_however_it_is_written(judge: tuple[Judge, int], method: bytes, before: bytes) -> None:
+    judging, _ = judge
+    target = b"a.example.org:80" if method == b"CONNECT" else b"/"
+
+    def said(host: bytes) -> bytes:
+        return before + method + b" " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
+
+    if method != b"CONNECT":  # which nobody says who has no proxy before him
+        assert Agreement("a.example.org", 80, judging.note)(said(b"a.example.org")) == said(b"a.example.org")
+    for size in (len(said(b"forbidden.org")), 1, 3, 20):
+        looking, data = Agreement("a.example.org", 80, judging.note), said(b"forbidden.org")
+        with pytest.raises(tunnel.Broken):
+            for end in range(size, len(data) + size, size):
+                assert looking(data[:end]) is None
+
+
+def test_what_is_no_request_is_not_held_back(judge: tuple[Judge, int]) -> None:
+    for data in (b"SSH-2.0-x\r\n", b"\x00\x01", b"EHLO there\r\n", b"\r\nEHLO"):
+        assert Agreement("a.example.org", 80, judge[0].note)(data) == data
+    with pytest.raises(tunnel.Broken):
+        Agreement("a.example.org", 80, judge[0].note)(b"\r\n" * 40)
 
 
 def test_questions_beyond_what_the_resolver_is_asked_at_a_time_fail_at_once(
@@ -87,7 +133,7 @@ def test_questions_beyond_what_the_resolver_is_asked_at_a_time_fail_at_once(
 # In namespaces of its own: another /etc/hosts, and no network in which a resolver could be asked.
 LOOK_UP = """
 import asyncio, sys
-from houseroom.session.proxy import outside
+from houseroom.session.proxy import outside, tunnel
 for name in sys.argv[1:]:
     try:
         print(name, *asyncio.run(outside.addresses(name)))

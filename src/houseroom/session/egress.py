@@ -128,10 +128,12 @@ def _fork(become: Callable[[], NoReturn]) -> None:
 
 
 def refusals(told: int) -> tuple[Denial, ...]:
-    """What the proxy has refused since it was last asked."""
+    """What the proxy has refused since it was last asked. Where it was more than is kept, that comes first."""
     from houseroom.policy.denials import Denial
 
-    found = []
+    lost = ledger.lost(told)
+    many = f"{lost} more were refused than are kept of a sandbox", (), "nobody knows any more which they were", (ledger.OTHERS,)
+    found = [Denial("connect", ledger.OTHERS, "", "", *many)] if lost else []
     for line in ledger.refusals(told):
         what, reason, rule, origin, allow, *_ = [*line.split("\t"), "", "", "", "", ""]
         grant, obstacle = (tuple(allow.split(" ", 1)), "") if allow else ((), "no option of yours allows it")

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 MOST_REACHED: Final = 1000  # destinations that are counted by themselves
 OTHERS: Final = "others"  # what all beyond are counted as
 MOST_REFUSED: Final = 1000  # a sandbox can think of new names for ever
+MOST_NAMES: Final = 500  # of these, names that nothing was connected to
 LONGEST_LINE: Final = 4096  # bytes
 NUMBERS: Final = 24  # bytes that a slot begins with: three numbers; its name follows, up to the first NUL
 SLOT: Final = 288  # bytes: a name of 253 and a port fit
-LINES: Final = (MOST_REACHED + 2) * SLOT  # where lines begin: the first slot holds where they end, the last one is for the others
+LINES: Final = (
+    MOST_REACHED + 2
+) * SLOT  # where lines begin: the first slot holds where they end and how many are lost, the last one is for the others
 
 
 def make() -> int:
@@ -41,6 +44,13 @@ def refusals(fd: int) -> list[str]:
     end = min(_number(os.pread(fd, 8, 0)), LINES + MOST_REFUSED * LONGEST_LINE)
     left = end - os.lseek(fd, 0, os.SEEK_CUR)
     return os.read(fd, left).decode("utf-8", "replace").split("\n")[:-1] if left > 0 else []
+
+
+def lost(fd: int) -> int:
+    """How many refusals more than those that are kept there have been since this was last asked, by whoever can write the same file."""
+    until_now, told = (_number(os.pread(fd, 8, at)) for at in (8, 16))
+    os.pwrite(fd, until_now.to_bytes(8, sys.byteorder), 16)
+    return until_now - told
 
 
 def reached(fd: int) -> tuple[Traffic, ...]:

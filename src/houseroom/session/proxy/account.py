@@ -27,6 +27,7 @@ class Account:
         self.words = memoryview(mmap.mmap(fd, ledger.LINES)).cast("Q")
         self.destinations: dict[str, Counts] = {}
         self.refused: set[str] = set()
+        self.names = 0  # of those, names that were only asked for
 
     def connected(self, where: str) -> Counts:
         """One more connection to a destination; what it carries is to be added to the result."""
@@ -44,9 +45,20 @@ class Account:
         counts = self.destinations[where] = self.words[at // 8 : (at + ledger.NUMBERS) // 8]
         return counts
 
+    def refuse_name(self, name: str, *more: str) -> None:
+        """The same of a name that was only asked for: a flood of those leaves room for what was to be connected to."""
+        if self.names < ledger.MOST_NAMES:
+            self.names += name not in self.refused
+            self.refuse(name, *more)
+        elif name not in self.refused:
+            self.words[1] += 1
+
     def refuse(self, what: str, *more: str) -> None:
         """A line of a refusal, once: what was to be reached, and more about it."""
-        if what in self.refused or len(self.refused) >= ledger.MOST_REFUSED:
+        if what in self.refused:
+            return
+        if len(self.refused) >= ledger.MOST_REFUSED:
+            self.words[1] += 1
             return
         self.refused.add(what)
         parts = (" ".join(part.split()) for part in (what, *more))

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TLS = 22  # the first byte of a record with a handshake
-_METHODS = tuple(f"{word} ".encode() for word in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"))
+_METHODS = tuple(
+    f"{word} ".encode()
+    for word in (
+        *("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "QUERY", "SEARCH", "REPORT", "PURGE"),
+        *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "MKCALENDAR", "ACL"),
+    )
+)
+_MOST_EMPTY = 64  # bytes of empty lines before a request
 
 
 class Agreement:
@@ -29,8 +36,11 @@ class Agreement:
         try:
             if data[0] == _TLS:
                 return self._hello(data)
-            if any(data.startswith(method) or method.startswith(data) for method in _METHODS):
-                return self._request(data)
+            request = data.lstrip(b"\r\n")  # which servers pass over (RFC 9112, section 2.2)
+            if len(data) - len(request) > _MOST_EMPTY:
+                raise ValueError("more empty lines than any client sends")
+            if any(request[: len(method)].upper() == method[: len(request)] for method in _METHODS):
+                return data if self._agrees(request) else None
         except ValueError as error:
             raise tunnel.Broken(str(error)) from None
         return data
@@ -43,13 +53,14 @@ class Agreement:
             self._disagree(hello.server_name, "the name asked for in TLS is another one")
         return data
 
-    def _request(self, data: bytes) -> bytes | None:
-        request = http_head.read_direct(data, self.port)
+    def _agrees(self, data: bytes) -> bool:
+        """False where there is not enough of it to say."""
+        request = http_head.read_direct(data, self.port) if data else None
         if request is None:
-            return None
+            return False
         if request.host != self.host:
             self._disagree(str(request.host), "the Host asked for is another one")
-        return data
+        return True
 
     def _disagree(self, other: str, why: str) -> None:
         self.note(f"{other} by way of {self.host}", why)

@@ -29,7 +29,11 @@ class Buffers:
     def enter(self, inner: socket.socket) -> None:
         """A connection from inside has been accepted. ``leave`` follows."""
         self.open += 1
-        _bound(inner, self.share())
+        self.near(inner)
+
+    def near(self, sock: socket.socket) -> None:
+        """A connection of which both ends are on this host."""
+        _bound(sock, self.share())
 
     def leave(self) -> None:
         """It has ended, and what it led to."""

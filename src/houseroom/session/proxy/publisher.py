@@ -15,6 +15,7 @@ import os
 import socket
 
 from houseroom.session.proxy import tunnel
+from houseroom.session.proxy.buffers import Buffers
 
 _MOST = 1024  # connections at one time; more wait to be accepted
 _PAUSE = 0.1  # seconds, where descriptors have run out
@@ -50,6 +51,7 @@ class Publisher:
     def __init__(self, doors: int):
         self.running: set[asyncio.Task[None]] = set()
         self.clients: set[socket.socket] = set()
+        self.buffers = Buffers()
         self.room = asyncio.Semaphore(_MOST + doors)  # one for each that waits for its next connection
 
     async def accept(self, listener: socket.socket, port: int) -> None:
@@ -70,20 +72,23 @@ class Publisher:
 
     async def _serve(self, client: socket.socket, port: int) -> None:
         self.clients.add(client)
+        self.buffers.enter(client)
         try:
-            await _carry(client, port)
+            await _carry(client, port, self.buffers)
         except (OSError, tunnel.Broken):
             tunnel.reset(client)  # as where nobody listens
         finally:
             self.clients.discard(client)
+            self.buffers.leave()
             client.close()
             self.room.release()
 
 
-async def _carry(client: socket.socket, port: int) -> None:
+async def _carry(client: socket.socket, port: int, buffers: Buffers) -> None:
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     inside = await _connected(client.family, port)
     try:
+        buffers.near(inside)
         inside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await tunnel.join(client, inside)
     except BaseException:

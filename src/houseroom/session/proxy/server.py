@@ -168,7 +168,7 @@ class Server:
         if name == "localhost" or name.endswith(".localhost"):
             return dns_message.addresses(query, list(_LOOPBACK.values()), _TTL, limit=limit)
         if not name or not self.judge.answers(name):
-            self.judge.note(name or "a name that is no host's", "no rule allows it", allow=name)
+            self.judge.account.refuse_name(name or "a name that is no host's", "no rule allows it", "", "", name and f"--allow {name}")
             return dns_message.no_such_name(query, "the policy does not allow this name")
         if query.kind != dns_message.A or not query.wants_addresses:
             return dns_message.no_data(query)
@@ -277,6 +277,8 @@ class Server:
 
     async def _reach(self, host: str | Address, port: int) -> tuple[str | Address, socket.socket, Counts]:
         """What was meant, a connection to it, and where what that carries is counted. Raises Refused and OSError."""
+        if not port:  # which nobody listens at; it would be decided as a question for a name is: for any port
+            raise OSError(ECONNREFUSED, "port 0")
         meant = self._meant(host)
         outer = await self.judge.reach(meant, port)
         return meant, outer, self.judge.account.connected(str(Connect(meant, port)))
