@@ -49,6 +49,10 @@ def starts(places: Places, size: Size) -> list[Result]:
     return [Result("start of one command (true)", "bare", samples, bars, unfit | failed)]
 
 
+# Of each work in each sandbox: as many as make the median of short ones steady.
+_REPETITIONS = {"git_status": 10, "find": 10, "compile_c": 1, "spawns": 3, "small_files": 3}
+
+
 def work_inside(places: Places, size: Size) -> list[Result]:
     """The same work bare and inside, timed inside."""
     make_repository(places.workspace / "repository", size.files)
@@ -60,7 +64,7 @@ def work_inside(places: Places, size: Size) -> list[Result]:
     python = os.path.realpath(interpreter())
 
     def once(one: Contestant, work: str) -> Callable[[], Iterable[float]]:
-        repetitions = 1 if work in ("compile_c", "spawns") else 3
+        repetitions = _REPETITIONS[work]
         argv = (*one.prefix, python, "-I", "-S", "inside.py", work, str(repetitions))
 
         def measure() -> Iterable[float]:
