@@ -229,11 +229,12 @@ def send(root: str, wanted: str) -> None:
     """Say octets to the proxy and show what it answers: statuses of all responses. ``wanted``: JSON, label → text in Latin-1."""
     for label, text in json.loads(wanted).items():
         with _proxy() as connection:
-            connection.sendall(text.encode("latin-1"))
-            connection.shutdown(socket.SHUT_WR)
             try:
+                connection.sendall(text.encode("latin-1"))
+                with contextlib.suppress(OSError):  # ENOTCONN: it has answered with a reset already, which reading shows
+                    connection.shutdown(socket.SHUT_WR)
                 data = _rest(connection)
-            except ConnectionResetError:
+            except (BrokenPipeError, ConnectionResetError):
                 data = b"HTTP/1.1 RST"
         statuses = [part[:3].decode("latin-1") for part in data.split(b"HTTP/1.1 ")[1:]]
         say(f"{label}: {' '.join(statuses) or 'nothing'}")
