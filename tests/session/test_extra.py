@@ -109,6 +109,18 @@ def test_of_what_variables_name_only_certificates_are_taken(tmp_path: Path) -> N
     for placed, given, words in (
         (writing(str(tmp_path)), environ, "commands may write"),
         (writing(), {b"SSL_CERT_FILE": b"/x"}, "no cert"),
+        (writing(), {b"SSL_CERT_FILE": b"own"}, "wherever that is"),
     ):
         with pytest.raises(CannotEnforce, match=words):
             certificates.verifying((str(bundle),), given, placed)
+
+
+def test_where_certificates_are_looked_for_needs_no_directory_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program's current directory may be gone, and what a variable says there means nothing."""
+    (tmp_path / "gone").mkdir()
+    bundle = tmp_path / "bundle"
+    bundle.write_text("-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n")
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    found, given = (str(bundle),), {b"PIP_CERT": b"bundle"}
+    assert certificates.trusted(found, given) == certificates.verifying(found, given, writing()) == bundle.read_bytes()

@@ -61,10 +61,10 @@ def files() -> tuple[str, ...]:
 def trusted(found: Iterable[str], environ: Mapping[bytes, bytes]) -> bytes:
     """All certificates that the caller's programs trust, in PEM: of the host's files, and of those that the caller's variables name.
 
-    Nothing but certificates is taken: a variable may name a file that is hidden from the sandbox.
+    Nothing but certificates is taken: a variable may name a file that is hidden from the sandbox. Only whole paths are followed.
     """
-    named = [os.fsdecode(environ[name]) for name in (os.fsencode(name) for name, _ in VARIABLES) if environ.get(name)]
-    return _certificates((*found, *named))
+    named = [os.fsdecode(environ.get(os.fsencode(name), b"")) for name, _ in VARIABLES]
+    return _certificates((*found, *(path for path in named if path[:1] == "/")))
 
 
 def verifying(found: Iterable[str], environ: Mapping[bytes, bytes], placed: PlacedPolicy) -> bytes:
@@ -72,11 +72,12 @@ def verifying(found: Iterable[str], environ: Mapping[bytes, bytes], placed: Plac
 
     Raises CannotEnforce where there are none, or where commands could change them.
     """
-    own = os.path.realpath(os.fsdecode(environ.get(_OWN, b"")))
-    where = ("network.allow",)
-    if not environ.get(_OWN):
+    own, where = os.fsdecode(environ.get(_OWN, b"")), ("network.allow",)
+    if not own:
         pem = _certificates(found)
-    elif placed.access(components(own))[0] == WRITE:
+    elif own[0] != "/":
+        raise CannotEnforce(where, f"servers would be verified by {own} (SSL_CERT_FILE), wherever that is", "Name it by its whole path.")
+    elif placed.access(components(own := os.path.realpath(own)))[0] == WRITE:
         raise CannotEnforce(where, f"servers would be verified by {own}, which commands may write", "Move it, or add --protect for it.")
     else:
         pem = _certificates((own,))
