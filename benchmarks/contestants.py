@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +103,12 @@ def _library(name: str, module: str, python: Path, script: str, places: Places) 
         else f"{python} can't import {module}"
     )
     return Contestant(name, (str(python), str(BENCHMARKS / script), str(places.workspace)), missing)
+
+
+def fit_ones(ones: Iterable[Contestant], unfit_for: Callable[[Contestant], str]) -> tuple[list[Contestant], dict[str, str]]:
+    """Those that are installed and of which nothing is said against them; and what is said of the others."""
+    reasons = {one: one.missing or unfit_for(one) for one in ones}
+    return [one for one, reason in reasons.items() if not reason], {one.name: reason for one, reason in reasons.items() if reason}
 
 
 def is_a_sandbox(contestant: Contestant, places: Places) -> str:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.client import HOST, OTHER
-from benchmarks.contestants import BENCHMARKS, Contestant, Places, contestants, interpreter, srt
+from benchmarks.contestants import BENCHMARKS, Contestant, Places, contestants, fit_ones, interpreter, srt
 from benchmarks.results import Bar, Course, Facts, Figure, Result, Size
 from benchmarks.timing import Sample, interleave, spawn
 
@@ -61,17 +61,9 @@ def _server(places: Places) -> Iterator[int]:
 
 def _able(places: Places, port: int) -> tuple[list[Contestant], dict[str, str]]:
     """The contestants with a proxy that lets the one server be reached and not the other, and for the others why not."""
-    fit, unfit = [], {}
-    for one in contestants(places):
-        if one.name not in ("bare", "houseroom", CODEX, "srt"):
-            continue
-        listed = _with_the_server_listed(one, places, port)
-        reason = listed.missing or _lets_only_it_be_reached(listed, port)
-        if reason:
-            unfit[one.name] = reason
-        else:
-            fit.append(listed)
-    return fit, unfit
+    ones = (one for one in contestants(places) if one.name in ("bare", "houseroom", CODEX, "srt"))
+    listed = (_with_the_server_listed(one, places, port) for one in ones)
+    return fit_ones(listed, lambda one: _lets_only_it_be_reached(one, port))
 
 
 def _with_the_server_listed(one: Contestant, places: Places, port: int) -> Contestant:

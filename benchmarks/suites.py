@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.contestants import BENCHMARKS, Contestant, Places, contestants, interpreter, is_a_sandbox
+from benchmarks.contestants import BENCHMARKS, Contestant, Places, contestants, fit_ones, interpreter, is_a_sandbox
 from benchmarks.inside import WORKS
 from benchmarks.network import network
 from benchmarks.results import Bar, Course, Facts, Result, Size
@@ -22,16 +22,8 @@ PYTHON = "python3 -I -S -c pass"
 
 def able(places: Places, among: Iterable[str] | None = None) -> tuple[list[Contestant], dict[str, str]]:
     """The contestants that are installed and proved to be sandboxes, and for the others why not."""
-    fit, unfit = [], {}
-    for one in contestants(places):
-        if among is not None and one.name not in among:
-            continue
-        reason = one.missing or is_a_sandbox(one, places)
-        if reason:
-            unfit[one.name] = reason
-        else:
-            fit.append(one)
-    return fit, unfit
+    ones = (one for one in contestants(places) if among is None or one.name in among)
+    return fit_ones(ones, lambda one: is_a_sandbox(one, places))
 
 
 def starts(places: Places, size: Size) -> list[Result]:

@@ -345,7 +345,7 @@ def test_the_proxy_holds_nothing_of_the_caller_and_ends_with_its_sandbox(world: 
         (proxy,) = proxies(world, process.pid)
         assert [os.readlink(f"/proc/{proxy}/fd/{stream}") for stream in (0, 1, 2)] == [os.devnull] * 3
         assert os.readlink(f"/proc/{proxy}/cwd") == "/" and os.getpgid(proxy) == os.getsid(proxy) == proxy
-        assert process.pid in watched(proxy)
+        assert eventually(lambda: process.pid in watched(proxy))  # the command may begin before the proxy has its listeners
         status = Path(f"/proc/{proxy}/status").read_text()
         assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
         if end == "supervisor":

@@ -6,14 +6,17 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from by_name import Sessions
 from runner import PATIENCE, Bench, alive, eventually
 from test_session import application, said
+
+from houseroom.session.proxy.buffers import SHARES
 
 pytestmark = pytest.mark.needs("userns")
 
@@ -395,6 +398,66 @@ def test_it_ends_with_init_and_cuts_off_who_is_connected(bench: Bench) -> None:
             with pytest.raises(ConnectionError):
                 client.recv(100) or _reset()
         assert closed(port) and eventually(lambda: not alive(found))
+
+
+# Sends to each client as much as is taken; how much that was is told in the order of their coming.
+FLOOD = (
+    _BEGIN
+    + """
+import select, time
+connections, sent, last = [], {}, time.monotonic()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+listener.setblocking(False)
+while True:
+    reading, writing, _ = select.select([sys.stdin, listener], connections, [], 5)
+    if sys.stdin in reading:
+        break
+    if listener in reading:
+        connections.append(listener.accept()[0])
+        connections[-1].setblocking(False)
+    for one in writing:
+        try:
+            sent[one] = sent.get(one, 0) + one.send(bytes(1 << 16))
+        except BlockingIOError:
+            pass
+print(*(sent.get(one, 0) for one in connections), flush=True)
+"""
+)
+
+
+def _stalled(port: int, read: int) -> socket.socket:
+    """A client that has been quick once, which makes the kernel let buffers grow, and reads nothing more."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    client.settimeout(PATIENCE)
+    client.connect(("127.0.0.1", port))
+    while read:
+        read -= len(client.recv(min(read, 1 << 16)))
+    return client
+
+
+def test_what_clients_do_not_fetch_is_bounded(bench: Bench) -> None:
+    """The twin goes without the publisher's shares: one connection on the host, of the kernel's choice, takes more than a late one here."""
+    port, count, read = free_port(), 80, 4 << 20
+    with ExitStack() as stack, server(bench, FLOOD, "127.0.0.1", port, options=("--publish", str(port))) as process:
+        for _ in range(count):
+            stack.enter_context(_stalled(port, read))
+        time.sleep(1)  # until nothing more is taken; a bound that is not kept shows all the more
+        said, _ = process.communicate(b"\n", timeout=PATIENCE)
+    held = [int(word) - read for word in said.split()]
+    assert len(held) == count and min(held) >= 0
+    share = next(size for most, size in SHARES if count <= most)
+    bound = (
+        2 * 2 * share + 2 * (2 << 16) + (4 << 16)
+    )  # the publisher's two buffers; both ends; a packet of the loopback for each of the four
+    assert max(held[64:]) <= bound
+    with socket.create_server(("127.0.0.1", 0)) as listener, _stalled(listener.getsockname()[1], 0):
+        plain, taken = listener.accept()[0], 0
+        plain.setblocking(False)
+        with plain, suppress(BlockingIOError):
+            while True:
+                taken += plain.send(bytes(1 << 16))
+    assert taken > bound
 
 
 def _reset() -> None:

@@ -163,13 +163,17 @@ def plainly(data: bytes, heard: list[bytes], *, ends: bool = True) -> Callable[[
     return speak
 
 
+async def head_of(reader: asyncio.StreamReader) -> bytes:
+    """A request's head, nothing where there is none any more."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
+
+
 async def obliging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A server that answers each request it understands with its first line, and takes bodies as they are framed."""
-    while True:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
+    while head := await head_of(reader):
         lines = head.split(b"\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
         if b"chunked" in fields.get(b"transfer-encoding", b""):

@@ -19,7 +19,7 @@ if sys.platform != "linux":
     pytest.skip("the egress proxy is Linux's", allow_module_level=True)
 
 from authority_kit import OuterAuthority
-from inspection_kit import HOST, PORT, RULES, Heard, Serve, inspector, obliging, plainly, talk
+from inspection_kit import HOST, PORT, RULES, Heard, Serve, head_of, inspector, obliging, plainly, talk
 
 from houseroom.policy.connect import Connect, PlacedNetwork, Reachable, decide
 from houseroom.policy.credentials import Swap
@@ -523,11 +523,7 @@ def repeating(*fields: bytes) -> Serve:
     """A server that says in its own fields what it was told in these."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
+        while head := await head_of(reader):
             said = b"".join(b"X-Told: " + line + b"\r\n" for line in head.split(b"\r\n") if line.partition(b":")[0].lower() in fields)
             writer.write(b"HTTP/1.1 200 OK\r\n" + said + b"Content-Length: 0\r\n\r\n")
 

@@ -123,7 +123,7 @@ class Prepared:
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
 
-    def choose(self, environ: Mapping[bytes, bytes]) -> environment.Choice:
+    def choose(self, environ: Mapping[bytes, bytes]) -> None:
         """Make the command's environment of the caller's."""
         self.choice = environment.choose(self.placed, map(os.fsdecode, environ))
         if self.inspection:
@@ -133,7 +133,6 @@ class Prepared:
             self.choice = self.choice.with_(fixed=(*self.choice.fixed, *own))
         self.environment, self.withheld = environment.build(self.choice, environ)
         self.proxies = _egress().proxies_of_host(self.egress, environ)
-        return self.choice
 
     def start(self, command: Command | None) -> Cradle:
         """Give the command to the init that fits the plan."""
@@ -169,8 +168,7 @@ class Again:
         self.ceilings = Limits(memory.ceilings)
         self.accepted: tuple[str, ...] = ()
         self.relay: Relay | None = None
-
-    inspector = -1  # connections are not looked into: their authority is a new one each time
+        self.inspector = -1  # connections are not looked into: their authority is a new one each time
 
     def start(self, _command: Command | None) -> Cradle:
         """It has its order."""
@@ -222,8 +220,8 @@ def ready(places: Places, wish: Wish, environ: Mapping[bytes, bytes], cradle: Cr
     prepared = prepare(policy, places, accept=wish.accept, backend=wish.backend, observe=wish.observe, environ=environ, cradle=cradle)
     if _on_top(prepared) and not prepared.inspection:
         packed, asked = wire.pack(prepared.plan.steps, prepared.facts.host.machine), remembered.asked(prepared.questions, prepared.facts)
-        choice, given = prepared.choose(environ), prepared.ceilings.given
-        kept = remembered.Memory(prepared.limits, choice, packed, asked, given, prepared.egress, prepared.published)
+        given = prepared.ceilings.given
+        kept = remembered.Memory(prepared.limits, prepared.choice, packed, asked, given, prepared.egress, prepared.published)
         remembered.remember(places, key, kept)
     return prepared
 
@@ -362,24 +360,28 @@ def _published(plan: Plan) -> tuple[int, ...]:
 def _stand(start: Prepared | Again, cradle: Cradle) -> int:
     """Have the sandbox built, with its ways out and in, and the command begin. Returns where an egress proxy tells what it refused, -1
     for none. Raises SetupFailed."""
-    if start.published:
-        from houseroom.session import publish
-
-        doors, told = publish.listen(start.published), -1  # what is taken stops the start before anything has begun
-        try:
-            cradle.ready()
-            told = _egress().start(cradle, start.egress, start.proxies, start.inspector) if start.egress else -1
-            publish.start(cradle, doors)
-        except BaseException:
-            if told >= 0:
-                os.close(told)
-            raise
-        finally:
-            publish.close(doors)
+    if not start.published:
         cradle.go()
-        return told
-    cradle.go()
-    cradle.ready()
+        cradle.ready()
+        return _proxy(start, cradle)
+    from houseroom.session import publish
+
+    doors, told = publish.listen(start.published), -1  # what is taken stops the start before anything has begun
+    try:
+        cradle.ready()
+        told = _proxy(start, cradle)
+        publish.start(cradle, doors)
+        cradle.go()
+    except BaseException:
+        if told >= 0:
+            os.close(told)
+        raise
+    finally:
+        publish.close(doors)
+    return told
+
+
+def _proxy(start: Prepared | Again, cradle: Cradle) -> int:
     return _egress().start(cradle, start.egress, start.proxies, start.inspector) if start.egress else -1
 
 

@@ -6,11 +6,10 @@ import sys
 
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
-from shlex import join
-
 from houseroom.frontends.cli import paper, request
 from houseroom.frontends.cli.options import UsageError
-from houseroom.frontends.cli.paper import BOLD, DIM, GREEN, RED, Column, Paper, Text
+from houseroom.frontends.cli.paper import Paper
+from houseroom.frontends.cli.verdict import Verdict
 from houseroom.policy import hosts
 from houseroom.policy.connect import Connect, PlacedNetwork, Reachable, decide
 from houseroom.policy.credentials import credentials
@@ -41,11 +40,12 @@ def explain_connect(given: Given, word: str) -> int:
     used = [each.variable for each, _ in credentials(policy) if each.where.names(act.host) and each.where.has_port(act.port)]
     if used and isinstance(decision, Reachable):
         decision = decision.with_(inspects=True)
+    verdict = _verdict(decision, used)
     if given.flag("json"):
-        paper.put_json({**as_document(decision), "credentials": used})
+        paper.put_json(verdict.document(inspects=isinstance(decision, Reachable) and decision.inspects, credentials=used))
     else:
-        paper.put(as_text(decision, Paper.of_stdout(), used))
-    return 0 if isinstance(decision, Reachable) else 1
+        paper.put(verdict.text(Paper.of_stdout()))
+    return 0 if verdict.allows else 1
 
 
 def _act(word: str) -> Connect:
@@ -72,39 +72,14 @@ def _destination(word: str) -> tuple[str | Address, int]:
         raise UsageError(f"{word!r} {error}", "Write HOST:PORT, such as pypi.org:443, or the path of a socket.", "explain") from None
 
 
-def as_document(decision: Reached) -> dict[str, object]:
-    """The decision for ``--json``."""
-    rule = decision.why.rule
-    return {
-        "act": "connect",
-        "subject": str(decision.act),
-        "inspects": isinstance(decision, Reachable) and decision.inspects,
-        "decision": "allow" if isinstance(decision, Reachable) else "deny",
-        "sentence": decision.why.sentence,
-        "rule": None if rule is None else {"key": rule.key, "subject": rule.subject, "reason": rule.reason, "origin": str(rule.origin)},
-        "grant": list(decision.why.grant) or None,
-    }
-
-
-def as_text(decision: Reached, sheet: Paper, used: Sequence[str] = ()) -> str:
-    """The decision for a person. ``used``: variables whose values are put in there."""
-    allowed, rule = isinstance(decision, Reachable), decision.why.rule
-    word, style = ("ALLOW", GREEN) if allowed else ("DENY ", RED)
-    head = sheet.prose(Text(f"connect {decision.act}", BOLD), 7)
-    rows = [(Text("rule", DIM), Text(f"{rule} ({rule.origin}, layer {rule.origin.layer})" if rule else "none"))]
-    if rule and rule.reason:
-        rows.append((Text("reason", DIM), Text(rule.reason)))
+def _verdict(decision: Reached, used: Sequence[str]) -> Verdict:
+    """``used``: variables whose values are put in there."""
+    allowed, notes = isinstance(decision, Reachable), list[str]()
     if isinstance(decision, Reachable) and decision.inspects and not decision.act.method:
-        note = "what is asked there is looked into, inside TLS too, and decided request by request"
-        rows.append((Text("note", DIM), Text(note)))
+        notes.append("what is asked there is looked into, inside TLS too, and decided request by request")
     if allowed and used:
-        rows.append((Text("note", DIM), Text(f"inside TLS the value of {', '.join(used)} is put in, which commands don't see")))
+        notes.append(f"inside TLS the value of {', '.join(used)} is put in, which commands don't see")
     if allowed and isinstance(decision.act.host, str):
-        note = "where the name leads is judged when it is connected to: public addresses, or such as a rule names"
-        rows.append((Text("note", DIM), Text(note)))
-    table = sheet.table(rows, (Column(wrap=False), Column()), indent=7)
-    lines = [sheet.ink(word, style) + head[5:], sheet.prose(decision.why.sentence, 7), table]
-    if decision.why.grant:
-        command = sheet.set(f"{join(decision.why.grant)} -- COMMAND")
-        lines += ["", sheet.prose(Text("To allow it for one run:", BOLD), 7), f"{'':9}{command}"]
-    return "\n".join(lines)
+        notes.append("where the name leads is judged when it is connected to: public addresses, or such as a rule names")
+    why = decision.why
+    return Verdict(allowed, str(decision.act), why.sentence, why.rule, why.grant, tuple(("note", note) for note in notes))

@@ -7,11 +7,11 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-import shlex
 from stat import S_ISSOCK
 
 from houseroom.frontends.cli import paper, request
-from houseroom.frontends.cli.paper import BOLD, DIM, GREEN, RED, Column, Paper, Text
+from houseroom.frontends.cli.paper import Paper
+from houseroom.frontends.cli.verdict import Verdict
 from houseroom.policy import sockets
 from houseroom.policy.pattern import join, place
 from houseroom.policy.record import Record
@@ -51,11 +51,15 @@ def explain_socket(given: Given, word: str) -> int:
     """Print the explanation. Returns 0 where it may be connected to, else 1. Nobody is connected to."""
     where = request.places(given)
     explained = explained_of(request.policy(given, where), where, word if word[0] == "@" else _path(word, where))
+    warning = [("warning", f"it leads round the policy: {explained.power}")] if explained.power else []
+    notes = (*warning, *(("note", note) for note in explained.notes))
+    reached = explained.reached
+    verdict = Verdict(reached.granted, explained.path, explained.sentence, reached.rule, explained.grant, notes)
     if given.flag("json"):
-        paper.put_json(as_document(explained))
+        paper.put_json(verdict.document(power=explained.power or None, notes=list(explained.notes)))
     else:
-        paper.put(as_text(explained, Paper.of_stdout()))
-    return 0 if explained.reached.granted else 1
+        paper.put(verdict.text(Paper.of_stdout()))
+    return 0 if verdict.allows else 1
 
 
 def _path(word: str, where: Places) -> str:
@@ -80,37 +84,3 @@ def _notes(path: str) -> list[str]:
     except OSError as error:
         return [f"it can't be looked at now: {error.strerror}"]
     return [] if S_ISSOCK(mode) else ["what is there now is no socket"]
-
-
-def as_document(explained: Explained) -> dict[str, object]:
-    """The decision for ``--json``."""
-    rule = explained.reached.rule
-    return {
-        "act": "connect",
-        "subject": explained.path,
-        "decision": "allow" if explained.reached.granted else "deny",
-        "sentence": explained.sentence,
-        "rule": None if rule is None else {"key": rule.key, "subject": rule.subject, "reason": rule.reason, "origin": str(rule.origin)},
-        "power": explained.power or None,
-        "notes": list(explained.notes),
-        "grant": list(explained.grant) or None,
-    }
-
-
-def as_text(explained: Explained, sheet: Paper) -> str:
-    """The decision for a person."""
-    word, style = ("ALLOW", GREEN) if explained.reached.granted else ("DENY ", RED)
-    head = sheet.prose(Text(f"connect {explained.path}", BOLD), 7)
-    rule = explained.reached.rule
-    rows = [(Text("rule", DIM), Text(f"{rule} ({rule.origin}, layer {rule.origin.layer})" if rule else "none"))]
-    if rule and rule.reason:
-        rows.append((Text("reason", DIM), Text(rule.reason)))
-    if explained.power:
-        rows.append((Text("warning", DIM), Text(f"it leads round the policy: {explained.power}")))
-    rows += [(Text("note", DIM), Text(note)) for note in explained.notes]
-    table = sheet.table(rows, (Column(wrap=False), Column()), indent=7)
-    lines = [sheet.ink(word, style) + head[5:], sheet.prose(explained.sentence, 7), table]
-    if explained.grant:
-        command = sheet.set(f"{shlex.join(explained.grant)} -- COMMAND")
-        lines += ["", sheet.prose(Text("To allow it for one run:", BOLD), 7), f"{'':9}{command}"]
-    return "\n".join(lines)

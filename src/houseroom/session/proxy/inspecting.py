@@ -54,8 +54,7 @@ class Inspector:
 
         ``counts``: where what goes to its servers and comes from them is added.
         """
-        conversation = Conversation(self, client, outer, host, port, judge)
-        conversation.counts = counts
+        conversation = Conversation(self, client, outer, host, port, judge, counts)
         try:
             while not client.data:
                 if not await client.fill(_WITHIN):
@@ -89,12 +88,20 @@ class Inspector:
 class Conversation:
     """The requests of one connection. ``server``: the connection that the last one went by, where another may follow."""
 
-    def __init__(self, inspector: Inspector, client: Stream, outer: socket.socket, host: str | Address, port: int, judge: Judge):
-        self.inspector, self.client, self.host, self.port, self.judge = inspector, client, host, port, judge
+    def __init__(
+        self,
+        inspector: Inspector,
+        client: Stream,
+        outer: socket.socket,
+        host: str | Address,
+        port: int,
+        judge: Judge,
+        counts: Counts | None,
+    ):
+        self.inspector, self.client, self.host, self.port, self.judge, self.counts = inspector, client, host, port, judge, counts
         self.spare: socket.socket | None = outer
         self.server: Stream | None = None
         self.secure = False
-        self.counts: Counts | None = None
         self.swaps = tuple(swap for swap in inspector.swaps if swap.where.names(host) and swap.where.has_port(port))
 
     def close(self) -> None:

@@ -13,12 +13,13 @@ import asyncio
 import gc
 import os
 import socket
+from functools import partial
 
 from houseroom.session.proxy import tunnel
+from houseroom.session.proxy.accepting import Accepting
 from houseroom.session.proxy.buffers import Buffers
 
 _MOST = 1024  # connections at one time; more wait to be accepted
-_PAUSE = 0.1  # seconds, where descriptors have run out
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
@@ -34,14 +35,14 @@ async def _live(publisher: Publisher, doors: tuple[tuple[int, int], ...], ends: 
     for fd in ends:
         loop.add_reader(fd, over.set)
     listeners = [(socket.socket(fileno=fd), port) for fd, port in doors]
-    tasks = [asyncio.ensure_future(publisher.accept(sock, port)) for sock, port in listeners]
+    tasks = [asyncio.ensure_future(publisher.connections.accept(sock, partial(publisher.carry, port))) for sock, port in listeners]
     await over.wait()
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
     for sock, _port in listeners:
         sock.close()  # first of all: the next sandbox may wait for its port
-    await tunnel.outlast(publisher.clients, publisher.running)
+    await tunnel.outlast(publisher.clients, publisher.connections.running)
     os._exit(0)
 
 
@@ -49,43 +50,19 @@ class Publisher:
     """One sandbox's ways in. ``doors``: at how many sockets it listens."""
 
     def __init__(self, doors: int):
-        self.running: set[asyncio.Task[None]] = set()
+        self.connections = Accepting(_MOST + doors, Buffers())
         self.clients: set[socket.socket] = set()
-        self.buffers = Buffers()
-        self.room = asyncio.Semaphore(_MOST + doors)  # one for each that waits for its next connection
 
-    async def accept(self, listener: socket.socket, port: int) -> None:
-        """Serve each connection in a task of its own."""
-        listener.setblocking(False)  # noqa: FBT003 — it takes no keyword
-        loop = asyncio.get_running_loop()
-        while True:
-            await self.room.acquire()
-            try:
-                client, _ = await loop.sock_accept(listener)
-            except OSError:  # too many descriptors; those that wait are not lost
-                self.room.release()
-                await asyncio.sleep(_PAUSE)
-                continue
-            task = asyncio.ensure_future(self._serve(client, port))
-            self.running.add(task)
-            task.add_done_callback(self.running.discard)
-
-    async def _serve(self, client: socket.socket, port: int) -> None:
+    async def carry(self, port: int, client: socket.socket) -> None:
+        """One connection, by which the host reaches a port of the sandbox."""
         self.clients.add(client)
-        self.buffers.enter(client)
         try:
-            await _carry(client, port, self.buffers)
-        except (OSError, tunnel.Broken):
-            tunnel.reset(client)  # as where nobody listens
+            await _carry(client, port, self.connections.buffers)
         finally:
             self.clients.discard(client)
-            self.buffers.leave()
-            client.close()
-            self.room.release()
 
 
 async def _carry(client: socket.socket, port: int, buffers: Buffers) -> None:
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     inside = await _connected(client.family, port)
     try:
         buffers.near(inside)

@@ -15,6 +15,7 @@ import socket
 import ssl
 from contextlib import suppress
 
+from houseroom.session.proxy import tunnel
 from houseroom.session.proxy.account import RECEIVED, SENT
 from houseroom.session.proxy.forward import Stream
 
@@ -107,13 +108,7 @@ class Secure(Stream):
 
 async def relay(one: Stream, other: Stream) -> None:
     """Pass on both ways until both have ended: of connections that have become something else than HTTP."""
-    tasks = [asyncio.ensure_future(_way(one, other)), asyncio.ensure_future(_way(other, one))]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    await tunnel.both(_way(one, other), _way(other, one))
 
 
 async def _way(source: Stream, sink: Stream) -> None:

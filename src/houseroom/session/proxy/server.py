@@ -14,16 +14,15 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
 from functools import partial
-from typing import Any
 
 from houseroom.plan import egress
 from houseroom.policy.connect import Connect
 from houseroom.policy.hosts import Address
 from houseroom.policy.model import Policy
 from houseroom.session.proxy import dns_message, http_head, outside, socks, tunnel
+from houseroom.session.proxy.accepting import Accepting
 from houseroom.session.proxy.agreement import Agreement
 from houseroom.session.proxy.forward import Stream, forward, refusal, refusal_of
 from houseroom.session.proxy.judgement import Judge
@@ -70,17 +69,16 @@ async def _live(server: Server, listeners: tuple[int, ...], ends: tuple[int, ...
     for fd in ends:
         loop.add_reader(fd, over.set)
     questions, dns, everything = (socket.socket(fileno=fd) for fd in listeners)
-    for sock in (questions, dns, everything):
-        sock.setblocking(False)  # noqa: FBT003 — it takes no keyword
+    questions.setblocking(False)  # noqa: FBT003 — it takes no keyword
     loop.add_reader(questions, lambda: server.hear_question(questions))
     tasks = [
-        asyncio.ensure_future(server.accept(dns, server.answer_stream)),
-        asyncio.ensure_future(server.accept(everything, server.carry)),
+        asyncio.ensure_future(server.connections.accept(dns, server.answer_stream)),
+        asyncio.ensure_future(server.connections.accept(everything, server.carry)),
     ]
     await over.wait()
     for task in tasks:
         task.cancel()
-    await tunnel.outlast(server.reached, server.running)
+    await tunnel.outlast(server.reached, server.connections.running)
     os._exit(0)  # whatever is open ends with us
 
 
@@ -89,40 +87,9 @@ class Server:
 
     def __init__(self, judge: Judge, inspector: Inspector | None = None):
         self.judge, self.names, self.inspector = judge, Names(), inspector
-        self.running: set[asyncio.Task[None]] = set()
+        self.connections = Accepting(_MOST, judge.buffers)
         self.reached: set[socket.socket] = set()  # what connections lead to that are passed on as they are
-        self.room = asyncio.Semaphore(_MOST)
         self.asking = 0  # questions that wait for the host's resolver
-
-    async def accept(self, listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
-        """Serve each connection in a task of its own."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await self.room.acquire()
-            try:
-                sock, _ = await loop.sock_accept(listener)
-            except OSError:  # too many descriptors; those that wait are not lost
-                self.room.release()
-                await asyncio.sleep(0.1)
-                continue
-            self._start(self._served(sock, serve))
-
-    async def _served(self, sock: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
-        try:
-            self.judge.buffers.enter(sock)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await serve(sock)
-        except (OSError, ValueError, tunnel.Broken):
-            tunnel.reset(sock)
-        finally:
-            sock.close()
-            self.judge.buffers.leave()
-            self.room.release()
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self.running.add(task)
-        task.add_done_callback(self.running.discard)
 
     # -- host names --
 
@@ -141,7 +108,7 @@ class Server:
                 except OSError:
                     return  # nobody hears it any more
 
-        self._start(reply())
+        self.connections.start(reply())
 
     async def answer_stream(self, sock: socket.socket) -> None:
         """Questions by TCP, one after the other."""

@@ -14,8 +14,9 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 
 import asyncio
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
+from typing import Any
 
 from houseroom.session.proxy.account import RECEIVED, SENT
 
@@ -47,7 +48,12 @@ async def join(
     """
     counts = [0, 0, 0] if counts is None else counts
     out, back = _Way(inner, outer, counts, SENT), _Way(outer, inner, counts, RECEIVED)
-    tasks = [asyncio.ensure_future(out.begin(first, look)), asyncio.ensure_future(back.begin(b"", None))]
+    await both(out.begin(first, look), back.begin(b"", None))
+
+
+async def both(*ways: Coroutine[Any, Any, None]) -> None:
+    """Until both directions have ended, or one of them is broken: then the other one ends too."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
     try:
         await asyncio.gather(*tasks)
     finally:
