@@ -13,7 +13,17 @@ import sys
 assert sys.platform == "linux"  # type checkers for other systems stop reading here
 
 import os
-from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
+from _ctypes import (
+    FUNCFLAG_CDECL,
+    FUNCFLAG_PYTHONAPI,
+    FUNCFLAG_USE_ERRNO,
+    CFuncPtr,
+    _SimpleCData,
+    addressof,
+    dlopen,
+    dlsym,
+    get_errno,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +85,13 @@ class _Long(CFuncPtr):
     _restype_ = c_long
 
 
+class _Held(CFuncPtr):
+    """Called without letting go of the interpreter's lock."""
+
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO | FUNCFLAG_PYTHONAPI
+    _restype_ = c_long
+
+
 class Buffer:
     """Memory that a call may write: ``bytes`` is its content, ``address`` where it lies for as long as this object lives."""
 
@@ -115,6 +132,18 @@ def function(name: str, *types: Any) -> Callable[..., int]:
 def syscall(name: str, *types: Any) -> Callable[..., int]:
     """A system call by its name in the manual, through syscall(2). An unknown machine gets ENOSYS from the kernel."""
     return _raising(_Long(dlsym(_LIBC, "syscall")), (c_long, *types), (_NUMBERS.get(name, 0xFFFF),))
+
+
+def fork_call(name: str, *types: Any) -> Callable[..., int]:
+    """A system call, as above, that returns in a new process too: no other thread of the interpreter may have its lock by then."""
+    return _raising(_Held(dlsym(_LIBC, "syscall")), (c_long, *types), (_NUMBERS.get(name, 0xFFFF),))
+
+
+def interpreter(name: str) -> Callable[[], object]:
+    """A function of the interpreter's own that takes nothing and returns nothing."""
+    found = _Held(dlsym(_LIBC, name))
+    found.argtypes, found.restype = (), None
+    return found
 
 
 def _raising(found: Any, types: tuple[Any, ...], first: tuple[int, ...]) -> Callable[..., int]:

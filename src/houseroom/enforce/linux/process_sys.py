@@ -9,7 +9,7 @@ assert sys.platform == "linux"  # type checkers for other systems stop reading h
 import os
 from _struct import pack, unpack
 
-from houseroom.enforce.linux.libc_sys import Buffer, c_char_p, c_int, c_uint, c_ulong, c_void_p, function, syscall
+from houseroom.enforce.linux.libc_sys import Buffer, c_char_p, c_int, c_uint, c_ulong, c_void_p, fork_call, function, interpreter, syscall
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -24,7 +24,8 @@ SECUREBITS_LOCKED = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 CAP_SETPCAP, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 8, 19, 21
 _CAPABILITY_VERSION_3 = 0x20080522
 
-_clone = syscall("clone", c_ulong, c_ulong, c_ulong, c_ulong, c_ulong)
+_clone = fork_call("clone", c_ulong, c_ulong, c_ulong, c_ulong, c_ulong)
+_before_fork, _after_in_parent, _after_in_child = map(interpreter, ("PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child"))
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = syscall("capset", c_char_p, c_char_p)
 _capget = syscall("capget", c_char_p, c_void_p)
@@ -39,9 +40,19 @@ _close_range = syscall("close_range", c_uint, c_uint, c_uint)
 def clone(flags: int) -> int:
     """clone(2) like fork(2), with new namespaces: 0 in the child, the child's pid in the parent.
 
-    The interpreter is not told. Call it only from a process with one thread; the child keeps that one thread.
+    The interpreter is told as by os.fork (https://docs.python.org/3/c-api/sys.html#c.PyOS_BeforeFork), the C library is not: call it
+    only from a process with one thread. The child keeps that one.
     """
-    return _clone(flags | _SIGCHLD, 0, 0, 0, 0)
+    _before_fork()
+    pid = -1
+    try:
+        pid = _clone(flags | _SIGCHLD, 0, 0, 0, 0)
+    finally:
+        if pid:
+            _after_in_parent()
+        else:
+            _after_in_child()
+    return pid
 
 
 def move_away(pid: int) -> None:
