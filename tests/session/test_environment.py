@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from houseroom.policy import caches, presets
@@ -59,24 +62,41 @@ def test_without_a_private_directory_nothing_is_pointed_to_it() -> None:
     assert build(choice, {b"TMPDIR": b"/var/tmp/me"})[0][b"TMPDIR"] == b"/var/tmp/me"
 
 
-def test_a_tool_whose_cache_does_not_exist_gets_one_in_the_private_directory_unless_it_has_its_own() -> None:
-    variables = {variable for _path, variable, _reason in caches.CACHES if variable}
+def test_a_tool_whose_cache_does_not_exist_gets_one_in_the_private_directory_unless_it_has_its_own(tmp_path: Path) -> None:
+    for sign in {sign for _path, _variable, sign, _reason in caches.CACHES if sign}:
+        (tmp_path / sign).touch(0o755)
+    variables = {variable for _path, variable, _sign, _reason in caches.CACHES if variable}
     choice = choose(placed(), [])
-    assert {name for name, _ in choice.redirects} == variables != set()  # none exists below /nowhere
-    given, _ = build(choice, {})
+    assert {name for name, _path, _sign in choice.redirects} == variables != set()  # none exists below /nowhere
+    everything = choice.with_(names={"PATH": PASSED})
+    given, _ = build(everything, {b"PATH": os.fsencode(f"/nowhere:{tmp_path}")})
     assert all(given[name.encode()].startswith(b"/tmp/") for name in variables)
     mine = min(variables)
-    kept, _ = build(choice.with_(names={mine: PASSED}), {mine.encode(): b"/mine"})
+    kept, _ = build(everything.with_(names={mine: PASSED}), {mine.encode(): b"/mine"})
     assert kept[mine.encode()] == b"/mine"
 
 
-def test_a_cache_that_exists_is_left_where_it_is(tmp_path) -> None:
-    path, variable = next((path, variable) for path, variable, _reason in caches.CACHES if variable)
+def test_a_tool_that_is_not_there_gets_no_variable(tmp_path: Path) -> None:
+    (tmp_path / "cargo").touch(0o755)
+    (tmp_path / "go").touch(0o644)
+    path = os.fsencode(tmp_path)
+    given, _ = build(choose(placed(), ["PATH"]), {b"PATH": path})
+    assert given == {
+        b"PATH": path,
+        b"CARGO_HOME": b"/tmp/cargo",
+        b"XDG_CACHE_HOME": b"/tmp/cache",
+        b"XDG_STATE_HOME": b"/tmp/state",
+        b"HOUSEROOM": b"1",
+    }
+
+
+def test_a_cache_that_exists_is_left_where_it_is(tmp_path: Path) -> None:
+    path, variable = next((path, variable) for path, variable, _sign, _reason in caches.CACHES if variable)
     (tmp_path / path[2:]).mkdir(parents=True)
     policy = Policy("workspace", (presets.preset("workspace"),))
     there = choose(PlacedPolicy(policy, Places(str(tmp_path / "ws"), str(tmp_path), "/tmp", 1000)), [])
-    assert variable not in dict(there.redirects)
-    assert variable in dict(choose(placed(), []).redirects)
+    assert variable not in {name for name, _path, _sign in there.redirects}
+    assert variable in {name for name, _path, _sign in choose(placed(), []).redirects}
 
 
 def test_a_choice_survives_being_kept() -> None:

@@ -13,7 +13,7 @@ from houseroom.session.environment import Choice
 ORIGIN = Origin("session", "Python")
 RULE = Rule("files.write", "~/notes", ORIGIN, "given in Python")
 PLACES = Places("/home/u/ws", "/home/u", "/tmp", 1000)
-CHOICE = Choice({"A": 2, "\udcff": 0}, "/tmp", (("X", "/tmp/x"),), (((("A_*", "user"),), (("*_TOKEN", "preset"),)),))
+CHOICE = Choice({"A": 2, "\udcff": 0}, "/tmp", (("X", "/tmp/x", "x"),), (((("A_*", "user"),), (("*_TOKEN", "preset"),)),))
 
 
 @pytest.mark.parametrize(

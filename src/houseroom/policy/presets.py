@@ -127,7 +127,7 @@ def _workspace(system: str, *, write: bool) -> tuple[Rule, ...]:
     rows += _rules("files.except", (*secrets.EXAMPLES, *_shipped()))
     rows += [Rule("files.protect", path, BUILT_IN, reason) for path, reason, _breaks in protections.WORKSPACE]
     rows += _rules("files.protect", protections.HOME)
-    rows += [Rule("files.scratch", path, BUILT_IN, reason) for path, _variable, reason in caches.CACHES]
+    rows += [Rule("files.scratch", path, BUILT_IN, reason) for path, _variable, _sign, reason in caches.CACHES]
     rows += _rules("environment.withhold", variables.WITHHELD)
     rows += _rules("environment.pass", variables.PASSED)
     rows += _rules("floor.require", FLOOR)

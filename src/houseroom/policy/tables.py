@@ -130,7 +130,7 @@ def render_defaults() -> str:
         _table(("pattern", "why"), protections.GIT_FREE),
     ]
     parts += _section("Considered and left writable", "", ("what", "why"), LEFT_WRITABLE, code=False)
-    parts += _section("Caches", _CACHES, ("directory", "variable", "why"), [(path, variable, why) for path, variable, why in caches.CACHES])
+    parts += _section("Caches", _CACHES, ("directory", "variable", "where there is", "why"), caches.CACHES)
     parts += _section("Variables that are withheld", _VARIABLES, ("name", "why"), variables.WITHHELD)
     parts += _section("Named like secrets, passed all the same", "", ("name", "why"), variables.PASSED)
     parts += _section(
@@ -170,7 +170,8 @@ What surprises: an environment that Poetry, pipenv or pre-commit keeps below `~/
 inside is gone at the end. Put it into the workspace (`POETRY_VIRTUALENVS_IN_PROJECT=1`) or make that directory writable.
 `cargo install` and `dotnet tool install` seem to work, and their programs are gone too.
 
-Where a directory does not exist there is nothing to lay over, and the variable points the tool to a directory of the sandbox's own."""
+Where a directory does not exist there is nothing to lay over, and the variable points the tool to a directory of the sandbox's own: if the
+program of the third column is on your PATH, since each variable costs time at every start of a program."""
 
 _LIMITS = """\
 ## Limits

@@ -27,14 +27,14 @@ class Choice(Record):
     """What the policy says of variables. ``names``: withheld, passed on purpose, or passed unless the value is a secret.
 
     ``tmp`` is the private temporary directory, "" where the host's is used; ``redirects`` point tools whose cache does
-    not exist to a directory in it. ``rules`` are the policy's on variables, for names that turn up later: for each stratum
-    what it passes and what it withholds, each a pattern and its layer. ``fixed`` are variables of the sandbox's own, "" for one that is
-    not to be there.
+    not exist to a directory in it: a variable, the directory, and the program (``caches.CACHES``) without which nobody asks.
+    ``rules`` are the policy's on variables, for names that turn up later: for each stratum what it passes and what it withholds,
+    each a pattern and its layer. ``fixed`` are variables of the sandbox's own, "" for one that is not to be there.
     """
 
     names: dict[str, int]
     tmp: str = ""
-    redirects: tuple[tuple[str, str], ...] = ()
+    redirects: tuple[tuple[str, str, str], ...] = ()
     rules: tuple[tuple[Patterns, Patterns], ...] = ()
     fixed: tuple[tuple[str, str], ...] = ()
 
@@ -45,8 +45,8 @@ class Choice(Record):
 
     def moved(self, tmp: str) -> Choice:
         """The same choice where the sandbox's own temporary directory turned out to be another one."""
-        redirects = [(name, tmp + path[len(self.tmp) :]) for name, path in self.redirects]
-        return self.with_(tmp=tmp, redirects=(*redirects, *((name, tmp) for name in _TMP)))
+        redirects = [(name, tmp + path[len(self.tmp) :], sign) for name, path, sign in self.redirects]
+        return self.with_(tmp=tmp, redirects=(*redirects, *((name, tmp, "") for name in _TMP)))
 
 
 def choose(placed: PlacedPolicy, names: Iterable[str]) -> Choice:
@@ -60,9 +60,9 @@ def choose(placed: PlacedPolicy, names: Iterable[str]) -> Choice:
     home, tmp = placed.places.home, placed.places.tmp
     private = tmp if placed.access(components(tmp))[0] == PRIVATE else ""
     redirects = []
-    for path, variable, _reason in caches.CACHES if private else ():
+    for path, variable, sign, _reason in caches.CACHES if private else ():
         if variable and not os.path.isdir(home + path[1:]):
-            redirects.append((variable, f"{tmp}/{path.rpartition('/')[2].lstrip('.')}"))
+            redirects.append((variable, f"{tmp}/{path.rpartition('/')[2].lstrip('.')}", sign))
     reach = placed.policy.setting("network.reach")
     return Choice(verdicts, private, tuple(redirects), rules, _proxies() if reach is not None and reach.value == "listed" else ())
 
@@ -119,8 +119,10 @@ def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, b
         for raw_name in map(os.fsencode, _TMP):
             if raw_name in given:
                 given[raw_name] = os.fsencode(choice.tmp)
-    for name, path in choice.redirects:
-        given.setdefault(os.fsencode(name), os.fsencode(path))
+    there = _on_path({sign for _name, _path, sign in choice.redirects}, given.get(b"PATH", b""))
+    for name, path, sign in choice.redirects:
+        if sign in there:
+            given.setdefault(os.fsencode(name), os.fsencode(path))
     for name, text in choice.fixed:
         if text:
             given[os.fsencode(name)] = os.fsencode(text)
@@ -128,3 +130,9 @@ def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, b
             given.pop(os.fsencode(name), None)
     given[b"HOUSEROOM"] = b"1"
     return given, tuple(withheld)
+
+
+def _on_path(programs: set[str], path: bytes) -> set[str]:
+    """Those of these programs that are in a directory of the PATH, and "" always."""
+    directories = [os.fsdecode(each) for each in path.split(b":") if each]
+    return {name for name in programs if not name or any(os.access(f"{directory}/{name}", os.X_OK) for directory in directories)}

@@ -164,7 +164,7 @@ class Bare(_Reaping):
         moved = dict(environment)
         for name in (b"TMPDIR", b"TEMP", b"TMP"):
             moved[name] = self.scrap.encode()
-        for _path, variable, _reason in CACHES:
+        for _path, variable, _sign, _reason in CACHES:
             value = moved.get(variable.encode(), b"")
             if value.startswith(b"/tmp/"):
                 moved[variable.encode()] = self.scrap.encode() + value[4:]
