@@ -33,8 +33,6 @@ print("born")
 
 
 def test_a_new_process_has_the_interpreter_to_itself() -> None:
-    source = Path(__file__).parents[2] / "src"
-    done = subprocess.run(
-        [sys.executable, "-c", BORN], env={**os.environ, "PYTHONPATH": str(source)}, capture_output=True, text=True, timeout=120, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", BORN], env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "born\n"), done.stderr
