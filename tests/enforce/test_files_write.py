@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attack_write
@@ -168,3 +170,30 @@ def test_the_file_system_itself_is_what_was_looked_at(bench: Bench) -> None:
     before = {path: describe(path) for path in walk(bench.stage.outside)}
     os.utime(bench.stage.outside / "victim", (1, 1))
     assert {path: describe(path) for path in walk(bench.stage.outside)} != before
+
+
+def seen_by_the_host(directory: Path, act: Callable[[], object]) -> list[tuple[int, bytes]]:
+    """What a watcher of a directory hears meanwhile: the kind of each event and its name (inotify(7))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    queue = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(queue, "rb", buffering=0) as events:
+        assert libc.inotify_add_watch(queue, os.fsencode(directory), 0xFFF) > 0
+        act()
+        data, found = events.read(1 << 16) or b"", []
+    while data:
+        _watch, kind, _cookie, length = struct.unpack_from("iIII", data)
+        found.append((kind, data[16 : 16 + length].rstrip(b"\0")))
+        data = data[16 + length :]
+    return found
+
+
+@pytest.mark.parametrize("way", [": > new", "echo text > new", "echo text >> new", "set -C; echo text > new", "umask 277; echo text > new"])
+def test_the_host_sees_a_new_file_made_once(bench: Bench, way: str) -> None:
+    """Made, opened and written as without a sandbox: a file that is cut to nothing when it is new goes to the disk at once."""
+    said = []
+    for inside in (False, True):
+        bench.stage.restore()
+        said.append(seen_by_the_host(bench.stage.workspace, lambda inside=inside: bench.run(["sh", "-c", way], inside=inside)))
+        assert (bench.stage.workspace / "new").exists()
+    bare, inner = ([event for event in events if event[1] == b"new"] for events in said)
+    assert bare == inner != []

@@ -4,8 +4,9 @@ Commands have no Landlock right to make directory entries in the host's writable
 can never make one: continuing is safe whatever the caller does to its memory meanwhile. What init itself does, it does
 with its own copy of the arguments. Therefore:
 
-* open(O_CREAT): init makes the file if its name may exist, then the call continues and opens it; with O_EXCL the caller
-  gets init's descriptor instead, since opening again would fail.
+* open(O_CREAT): init makes the file if its name may exist, and the caller gets init's descriptor of it. Were the call to continue, its
+  O_TRUNC would cut a file that is there, for which ext4 writes to the disk at once (ext4(5), auto_da_alloc). What is there already the
+  call opens itself.
 * mkdir, rename, link, symlink, mknod: init does them and returns the result.
 * connect, sendto with an address: init does them on a copy of the caller's socket (pidfd_getfd(2)), and for a socket on
   a path only if that socket was made inside the sandbox or the policy names it.
@@ -51,10 +52,6 @@ _LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
 
 class Continue(Exception):
     """The kernel's own answer is the right one: nothing would be created, or it fails by itself."""
-
-
-class Made(Continue):
-    """The file was made, and the caller opens it itself."""
 
 
 class Mediator:
@@ -145,8 +142,8 @@ class Mediator:
             return self.table[number](pid, arguments)
         try:
             value = self.table[number](pid, arguments)
-        except Continue as way:
-            observer.note(pid, number, arguments, done=isinstance(way, Made))
+        except Continue:
+            observer.note(pid, number, arguments)
             raise
         except OSError as error:
             observer.note(pid, number, arguments, error)
@@ -240,24 +237,16 @@ class Mediator:
             place.close()
 
     def _make(self, path: bytes, flags: int, mode: int) -> tuple[int, ...] | None:
-        """Create a regular file; None where something is already there.
-
-        The caller opens it again itself, unless it asked for O_EXCL or for a mode that would not let it.
-        """
-        handed_over = bool(flags & os.O_EXCL) or mode & 0o600 != 0o600
-        wanted = (flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)) if handed_over else os.O_RDONLY
+        """Create a regular file, as a descriptor and its flag for the caller; None where something is already there."""
         if flags & (os.O_DIRECTORY | os.O_PATH):
             raise Continue
         try:
-            fd = os.open(path, wanted | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+            fd = os.open(path, flags & ~os.O_TRUNC | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         except FileExistsError:
             return None
         except OSError:
             raise Continue from None  # the kernel gives the caller the same answer, or a better one
-        if handed_over:
-            return fd, flags & os.O_CLOEXEC
-        os.close(fd)
-        raise Made
+        return fd, flags & os.O_CLOEXEC
 
     def _openat2(self, pid: int, arguments: tuple[int, ...]) -> tuple[int, ...]:
         dirfd, address, how, size = arguments[:4]
