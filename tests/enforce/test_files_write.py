@@ -110,10 +110,10 @@ def test_shared_directories_of_the_host(bench: Bench, place: str) -> None:
         name.unlink(missing_ok=True)
 
 
-@pytest.fixture
-def in_tmp(bench: Bench) -> Iterator[Path]:
-    """A workspace under /tmp, beside a file that is not granted."""
-    place = Path("/tmp") / f"hrprobe-ws-{bench.identity.login}"
+@pytest.fixture(params=["/tmp", "/dev/shm"])
+def in_tmp(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A workspace in a place that is private, beside a file that is not granted."""
+    place = Path(request.param) / f"hrprobe-ws-{bench.identity.login}"
     subprocess.run(["rm", "-rf", str(place)], check=True)
     for directory in (place, place / "project", place / "project/.git"):
         directory.mkdir()
@@ -126,7 +126,7 @@ def in_tmp(bench: Bench) -> Iterator[Path]:
 
 
 def test_workspace_below_tmp(bench: Bench, in_tmp: Path) -> None:
-    """The private /tmp does not hide a workspace that lies below it, and the rest of the host's /tmp stays untouched."""
+    """The private /tmp or /dev/shm does not hide a workspace that lies below it, and the rest of the host's stays untouched."""
     script = "echo probe: tmp; echo x > ../beside; echo x > .git/config; echo x > ../new; cat file; echo made > made"
 
     def look() -> str:

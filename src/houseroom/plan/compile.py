@@ -212,7 +212,8 @@ def _mounts(placed: PlacedPolicy, facts: Facts, marks: tuple[Mark, ...]) -> list
     # At one depth none is above another. Masks come last there: to clone a place costs the more, the more is mounted around it.
     for mark in sorted(marks, key=lambda mark: (len(mark.parts), mark.access == HIDE)):
         above = next((made[mark.parts[:depth]] for depth in range(len(mark.parts) - 1, 0, -1) if mark.parts[:depth] in made), None)
-        covered = empty_root if above is None else isinstance(above, (Mask, Private, Scratch))
+        own = empty_root or mark.parts[:2] == ("dev", "shm")
+        covered = own if above is None else isinstance(above, (Mask, Private, Scratch))
         step = _mount(mark, covered=covered, hollow=mark.parts in hollow, layers=not facts.host.overlay)
         if step:
             made[mark.parts] = step
