@@ -65,6 +65,24 @@ def test_a_variable_that_only_the_proxy_knows(project: Path) -> None:
         assert session.run(show, capture_output=True, text=True).stdout.strip() == token
 
 
+def test_a_credential_from_a_file_or_a_program(project: Path, tmp_path: Path) -> None:
+    token = "ghp_" + "A1b2C3d4" * 4
+    kept, show = tmp_path / "token", ["sh", "-c", "echo $API_TOKEN"]
+    kept.write_text(f"{token}\n")
+    for source in (f"file:{kept}", f"command:cat {kept}"):
+        with Session(allow=["api.example.org"], credentials=[f"API_TOKEN api.example.org from {source}"], hide=[str(kept)]) as session:
+            done = session.run(show, capture_output=True, text=True)
+            assert (len(done.stdout.strip()), done.stdout[:4]) == (len(token), "ghp_"), done
+            assert token not in done.stdout and "API_TOKEN" not in done.withheld
+    seen = project / "seen"
+    seen.write_text(token)
+    with pytest.raises(PolicyError, match="lies where commands may write") as caught:
+        Session(allow=["api.example.org"], credentials=[f"API_TOKEN api.example.org from file:{seen}"])
+    assert token not in str(caught.value)
+    with pytest.raises(PolicyError, match="it ended with status 3"):
+        Session(allow=["api.example.org"], credentials=["API_TOKEN api.example.org from command:sh -c 'exit 3'"])
+
+
 # -- run ------------------------------------------------------------------------------------------------------------------
 
 AS_SUBPROCESS = [

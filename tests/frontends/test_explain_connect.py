@@ -14,6 +14,7 @@ if sys.platform != "linux":
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 RULES = ["--allow", "GET api.example.org/v1/**", "--allow", "pypi.org:443", "--allow", "h.org", "--credential", "A_TOKEN h.org"]
+RULES += ["--credential", "B_TOKEN h.org from command:op read 'two words'"]
 
 
 def explained(word: str, directory: Path) -> tuple[int, dict[str, object]]:
@@ -50,6 +51,7 @@ def test_what_would_allow_a_request(tmp_path: Path) -> None:
 
 
 def test_where_a_credential_is_put_in(tmp_path: Path) -> None:
-    for word, used in (("h.org", ["A_TOKEN"]), ("h.org:444", []), ("pypi.org", [])):
+    kept = {"variable": "B_TOKEN", "from": 'command:op read "two words"'}
+    for word, used in (("h.org", [{"variable": "A_TOKEN", "from": "env:A_TOKEN"}, kept]), ("h.org:444", []), ("pypi.org", [])):
         said = explained(word, tmp_path)[1]
         assert (said["credentials"], said["inspects"]) == (used, bool(used))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from houseroom.errors import CannotEnforce, PolicyError
 from houseroom.policy import credentials, destinations, parse
 from houseroom.policy.credentials import Swap, filled, placeholder, scrubbed, unfit
+from houseroom.policy.decide import Allow, Deny, PlacedPolicy, Variable, decide
 from houseroom.policy.layers import refuse_unenforced
-from houseroom.policy.model import Origin, Policy, Rule, Setting, Stratum
+from houseroom.policy.model import Origin, Places, Policy, Rule, Setting, Stratum
 
 WHERE = destinations.parse("api.example.org:443")
 TOKEN = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=80)
@@ -114,3 +115,14 @@ def test_what_is_put_in_is_taken_out_again(value: str, before: bytes, behind: by
 
 def test_a_value_is_in_no_text_about_it() -> None:
     assert "secret" not in repr(Swap(b"placeholder", b"secret", WHERE))
+
+
+def test_no_command_is_told_whatever_else_is_said_of_the_variable() -> None:
+    where = Origin("user", "x")
+    rules = [Rule(credentials.KEY, "PLAIN api.example.org from env:OTHER", where)]
+    rules += [Rule("environment.pass", name, Origin("session", "x")) for name in ("PLAIN", "OTHER", "MORE")]
+    policy = PlacedPolicy(Policy("x", (Stratum("x", tuple(rules)),)), Places("/w", "/h"))
+    for name, kind in (("PLAIN", Deny), ("OTHER", Deny), ("MORE", Allow)):
+        decision = decide(policy, Variable(name))
+        assert isinstance(decision, kind), name
+        assert decision.why.rule == (rules[0] if kind is Deny else rules[3])

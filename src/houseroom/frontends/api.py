@@ -27,7 +27,8 @@ class Sandbox:
 
     Without a ``policy`` the user's, organisation's and project's files are read as the command line does, with
     ``profile`` chosen and the given paths, hosts and names on top. ``workspace`` defaults to the current directory. ``credentials``
-    are variables that the egress proxy alone knows, each with the host that gets its value: "GITHUB_TOKEN api.github.com".
+    are variables that the egress proxy alone knows, each with the host that gets its value: "GITHUB_TOKEN api.github.com", perhaps with
+    where it comes from: " from file:~/.tokens/github".
     ``publish`` are ports of the sandbox that this host reaches at its own loopback, ``sockets`` Unix sockets of the host that may be
     connected to. ``accept`` names rules of the floor that this host need not enforce. ``observe`` is off, denials, executions or all:
     what is noted of each command, for ``Completed.denials``.

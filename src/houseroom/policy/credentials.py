@@ -1,15 +1,18 @@
-"""Credentials that commands use and never see: ``NAME HOST[:PORT]``, as in ``GITHUB_TOKEN api.github.com``.
+"""Credentials that commands use and never see: ``NAME HOST[:PORT][ from SOURCE]``, as in ``GITHUB_TOKEN api.github.com``.
 
-Inside, the variable NAME has a placeholder, of the same length and form as the caller's value. In the fields of requests inside TLS
-towards that one host (at port 443 where none is written) the egress proxy puts the value in the placeholder's place, also where both
-are hidden in ``Authorization: Basic``. Nowhere else: not in paths, queries and bodies, not for another host, not in plain HTTP.
+Where the value comes from ``sources`` has; without a word of that it is the caller's own variable NAME. Inside, the variable NAME has a
+placeholder, of the same length and form as the value. In the fields of requests inside TLS towards that one host (at port 443 where none
+is written) the egress proxy puts the value in the placeholder's place, also where both are hidden in ``Authorization: Basic``. Nowhere
+else: not in paths, queries and bodies, not for another host, not in plain HTTP.
 """
 
 from __future__ import annotations
 
 from houseroom.errors import PolicyError
-from houseroom.policy import destinations
+from houseroom.policy import destinations, sources
+from houseroom.policy.layers import printable
 from houseroom.policy.record import Record
+from houseroom.policy.sources import ENV, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from houseroom.policy.model import Policy, Rule
 
 KEY: Final = "network.credentials"
+_FROM = " from "
 SHORTEST: Final = 16  # characters of a value: a placeholder of fewer might be met by chance
 LONGEST: Final = 4096
 _RANDOM = 12  # characters of it that are by chance, at least
@@ -31,10 +35,11 @@ _BASIC = b"basic "
 
 
 class Credential(Record):
-    """The variable that has it, and the one host that it is for."""
+    """The variable that has it inside, the one host that it is for, and where its value comes from."""
 
     variable: str
     where: Destination
+    source: Source
 
 
 class Swap(Record):
@@ -49,12 +54,24 @@ class Swap(Record):
 
 
 def parse(text: str) -> Credential:
-    """What a rule says. Raises PolicyError with the column within the text for what names no variable or no single host."""
-    name, blank, rest = text.partition(" ")
+    """What a rule says. Raises PolicyError with the column within the text for what names no variable, no single host or no source."""
+    try:
+        return _parse(text)
+    except PolicyError as error:
+        raise PolicyError(error.message, column=error.column or 1, text=printable(text), hint=error.hint) from None
+
+
+def _parse(text: str) -> Credential:
+    head, said, source = text.partition(_FROM)
+    name, blank, rest = head.partition(" ")
     hint = "Write a variable and a host, such as GITHUB_TOKEN api.github.com."
-    if not blank or not name or not name.isascii() or not name.replace("_", "a").isalnum() or name[0] in _DIGITS:
+    if not blank or not name or not sources.is_variable(name):
         raise PolicyError(f"{text!r} does not begin with the name of a variable", column=1, hint=hint)
     at = len(name) + 2
+    host, blank, more = rest.partition(" ")
+    if blank and (more == _FROM.strip() or more.partition(":")[0] in sources.KINDS):
+        hint = f"Write: {name} {host} from {'file:~/PATH' if more == _FROM.strip() else more}"
+        raise PolicyError(f"{text!r} does not say where from", column=at + len(host) + 1, hint=hint)
     try:
         where = destinations.parse(rest)
     except PolicyError as error:
@@ -63,17 +80,36 @@ def parse(text: str) -> Credential:
         raise PolicyError(f"{text!r} is not for one host by its name", column=at, hint=hint)
     if not where.any_port and where.low != where.high:
         raise PolicyError(f"{text!r} is for several ports", column=at, hint="Write one, or none for 443.")
-    return Credential(name, where.with_(low=_HTTPS, high=_HTTPS) if where.any_port else where)
+    where = where.with_(low=_HTTPS, high=_HTTPS) if where.any_port else where
+    return Credential(name, where, sources.parse(source, len(head) + len(_FROM) + 1) if said else Source(ENV, (name,)))
+
+
+def subject(text: str) -> str:
+    """What a rule speaks about: of two on one variable and one host the later layer's holds, wherever either has the value from."""
+    return text.partition(_FROM)[0]
 
 
 def credentials(policy: Policy) -> tuple[tuple[Credential, Rule], ...]:
-    """All that a policy has. What a project's file says of it is never asked: it would say where secrets go."""
-    rules = [rule for stratum in policy.strata for rule in stratum.under(KEY) if rule.origin.layer != "project"]
+    """All that a policy has. What a project's file says of it is never asked: it would say where secrets go, and what is run.
+
+    Nor is a profile that such a file alone extends, although it is the user's.
+    """
+    asked = [stratum for at, stratum in enumerate(policy.strata) if at == 0 or stratum.name != "project"]
+    rules = [rule for stratum in asked for rule in stratum.under(KEY) if rule.origin.layer != "project"]
     return tuple((parse(rule.subject), rule) for rule in rules)
+
+
+def variables(policy: Policy) -> dict[str, Rule]:
+    """The caller's variables that no command gets as they are: those that have placeholders, and those that have the values."""
+    found = credentials(policy)
+    names = {each.source.words[0]: rule for each, rule in found if each.source.kind == ENV}
+    return names | {each.variable: rule for each, rule in found}
 
 
 def unfit(value: str) -> str:
     """Why a value can't be a credential, as words that follow the variable's name; "" where it can."""
+    if "\n" in value:
+        return "has a value of several lines"
     if not SHORTEST <= len(value) <= LONGEST:
         return f"has a value of {len(value)} characters, and {SHORTEST} to {LONGEST} are wanted"
     if not value.isascii() or not value.isprintable() or " " in value:

@@ -187,6 +187,7 @@ class PlacedPolicy:
         self.policy, self.places = policy, places
         self.strata = tuple(PlacedStratum(stratum, places) for stratum in policy.strata)
         self._variables: tuple[tuple[NameRules, NameRules], ...] | None = None
+        self._credentials: dict[str, Rule] | None = None
 
     def learn(self, aliases: dict[tuple[str, ...], tuple[tuple[str, ...], ...]]) -> None:
         """Extend rules to the further paths under which the host knows the same file: link targets and hard links.
@@ -268,6 +269,17 @@ class PlacedPolicy:
             self._variables = tuple((NameRules(s.under(keys[0])), NameRules(s.under(keys[1]))) for s in self.policy.strata)
         return self._variables
 
+    @property
+    def credentials(self) -> dict[str, Rule]:
+        """Variables that only the egress proxy is to know, each with the rule that says so."""
+        if self._credentials is None:
+            self._credentials = {}
+            if any(stratum.under("network.credentials") for stratum in self.policy.strata):
+                from houseroom.policy import credentials  # most policies have none
+
+                self._credentials = credentials.variables(self.policy)
+        return self._credentials
+
 
 class NameRules:
     """Globs of variable names, sorted by form: a hundred variables against a hundred globs is on the way of every start."""
@@ -335,6 +347,8 @@ def _file(placed: PlacedPolicy, act: Act, path: str, option: str, enough: tuple[
 
 
 def _variable(placed: PlacedPolicy, act: Act, name: str) -> Decision:
+    if name in placed.credentials:
+        return Deny(act, Why(placed.credentials[name], f"{name} is a credential: only the egress proxy knows its value"))
     by = None
     denials: list[tuple[int, Rule]] = []
     for at, (passed, withheld) in enumerate(placed.variables):

@@ -102,8 +102,8 @@ TABLE: Final = (
     Key(
         "network.credentials",
         CREDENTIALS,
-        "Variables whose values only the egress proxy knows, each with the host that gets it. Not in a project's file.",
-        '["GITHUB_TOKEN api.github.com"]',
+        "Variables whose values only the egress proxy knows: the host that gets each, and where it comes from. Not in a project's file.",
+        '["GITHUB_TOKEN api.github.com from command:gh auth token"]',
     ),
     Key("git.mode", CHOICE, "Whether git may only read, write through a guard, or write freely.", '"read-only"', GIT_MODES),
     Key("environment.pass", VARIABLES, "Variables that are passed although they look like secrets.", '["HF_TOKEN"]'),

@@ -203,6 +203,10 @@ def spelling(rule: Rule) -> tuple[str, str]:
     section, _, _ = rule.key.rpartition(".")
     if section == "files":
         return section, _plain(rule.subject)
+    if rule.key == "network.credentials":
+        from houseroom.policy import credentials
+
+        return rule.key, credentials.subject(rule.subject)
     return section, rule.subject.upper() if section == "environment" else rule.subject
 
 

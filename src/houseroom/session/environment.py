@@ -55,7 +55,7 @@ def choose(placed: PlacedPolicy, names: Iterable[str]) -> Choice:
     from houseroom.policy.model import PRIVATE
     from houseroom.policy.pattern import components
 
-    verdicts = _verdicts(placed, names)
+    verdicts = {**_verdicts(placed, names), **dict.fromkeys(placed.credentials, WITHHELD)}  # these whenever they turn up
     rules = tuple((_patterns(stratum, _PASS), _patterns(stratum, _WITHHOLD)) for stratum in placed.policy.strata)
     home, tmp = placed.places.home, placed.places.tmp
     private = tmp if placed.access(components(tmp))[0] == PRIVATE else ""
@@ -103,7 +103,8 @@ def _placed(rules: tuple[tuple[Patterns, Patterns], ...]) -> PlacedPolicy:
 def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes], tuple[str, ...]]:
     """The command's environment and the names that were withheld. Raises KeyError for a name the choice doesn't have.
 
-    A variable is withheld by its name, or because its value is recognisably a credential, unless it was passed on purpose.
+    A variable is withheld by its name, or because its value is recognisably a credential, unless it was passed on purpose. One that has
+    something of the sandbox's own in its place is not told as withheld.
     """
     from houseroom.policy.variables import value_looks_secret
 
@@ -129,7 +130,7 @@ def build(choice: Choice, environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, b
         else:
             given.pop(os.fsencode(name), None)
     given[b"HOUSEROOM"] = b"1"
-    return given, tuple(withheld)
+    return given, tuple(name for name in withheld if os.fsencode(name) not in given)
 
 
 def _on_path(programs: set[str], path: bytes) -> set[str]:

@@ -30,14 +30,14 @@ def learn(placed: PlacedPolicy, tree: Tree) -> None:
         real = components(entry.real) if entry is not None and entry.real else parts
         if real == parts:
             continue
-        for link in _links(join(parts)):
+        for link in links(join(parts)):
             if RANK[placed.access(components(link)[:-1])[0]] >= RANK[SCRATCH]:
                 message = f"can't let {join(parts)} through: {link} is a link, which commands may make and change"
                 raise sockets.error(rule, message, f"Name the socket itself: {join(real)}")
         placed.let_through(parts, real)
 
 
-def _links(path: str) -> Iterator[str]:
+def links(path: str) -> Iterator[str]:
     """The symbolic links on a path, each with its own parents resolved."""
     pending, here = list(components(path)), ""
     for _ in range(_LINKS):

@@ -122,26 +122,29 @@ class Prepared:
         self.published = _published(plan)
         self.environment: dict[bytes, bytes] = {}
         self.withheld: tuple[str, ...] = ()
+        self.placeholders = inspection.shown if inspection else ()  # the variables in whose place commands get one
 
     def choose(self, environ: Mapping[bytes, bytes]) -> None:
-        """Make the command's environment of the caller's."""
-        self.choice = environment.choose(self.placed, map(os.fsdecode, environ))
-        if self.inspection:
-            from houseroom.session import certificates
-
-            own = (*certificates.variables(self.inspection.files[0]), *self.inspection.placeholders)
-            self.choice = self.choice.with_(fixed=(*self.choice.fixed, *own))
-        self.environment, self.withheld = environment.build(self.choice, environ)
+        """Make the command's environment of the caller's. Placeholders come with the start, when there are values."""
+        self.given, self.choice = environ, environment.choose(self.placed, map(os.fsdecode, environ))
+        self._fix(self.inspection.variables() if self.inspection else ())
         self.proxies = _egress().proxies_of_host(self.egress, environ)
 
+    def _fix(self, own: tuple[tuple[str, str], ...]) -> None:
+        self.choice = self.choice.with_(fixed=(*self.choice.fixed, *own))
+        self.environment, self.withheld = environment.build(self.choice, self.given)
+
     def start(self, command: Command | None) -> Cradle:
-        """Give the command to the init that fits the plan."""
+        """Give the command to the init that fits the plan. Raises PolicyError for a credential that can't be had."""
+        swaps, shown = self.inspection.read(self.placed, self.given) if self.inspection else ((), ())
+        if shown:
+            self._fix(shown)
         self.cradle = _fitting(self)
         self.relay = _relay(self.ceilings, command)
         order = _order(command, self.environment, self.relay)
         if self.inspection:
             found = self.inspection
-            self.inspector, own = _egress().bear(self.egress, found.library, found.verifying, found.swaps, self.proxies)
+            self.inspector, own = _egress().bear(self.egress, found.library, found.verifying, swaps, self.proxies)
             order["authorities"] = self.inspection.trusted + own
         self.cradle.start(self.plan, order)
         return self.cradle

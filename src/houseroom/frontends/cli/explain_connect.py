@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from houseroom.frontends.cli.options import Given
     from houseroom.policy.connect import Reached
+    from houseroom.policy.credentials import Credential
 
 _PORT = 443  # where none is named
 
@@ -37,12 +38,13 @@ def explain_connect(given: Given, word: str) -> int:
     where = request.places(given)
     policy = request.policy(given, where)
     decision = decide(PlacedNetwork(policy, own_addresses()), act)
-    used = [each.variable for each, _ in credentials(policy) if each.where.names(act.host) and each.where.has_port(act.port)]
+    used = [each for each, _ in credentials(policy) if each.where.names(act.host) and each.where.has_port(act.port)]
     if used and isinstance(decision, Reachable):
         decision = decision.with_(inspects=True)
     verdict = _verdict(decision, used)
     if given.flag("json"):
-        paper.put_json(verdict.document(inspects=isinstance(decision, Reachable) and decision.inspects, credentials=used))
+        put_in = [{"variable": each.variable, "from": str(each.source)} for each in used]
+        paper.put_json(verdict.document(inspects=isinstance(decision, Reachable) and decision.inspects, credentials=put_in))
     else:
         paper.put(verdict.text(Paper.of_stdout()))
     return 0 if verdict.allows else 1
@@ -72,13 +74,13 @@ def _destination(word: str) -> tuple[str | Address, int]:
         raise UsageError(f"{word!r} {error}", "Write HOST:PORT, such as pypi.org:443, or the path of a socket.", "explain") from None
 
 
-def _verdict(decision: Reached, used: Sequence[str]) -> Verdict:
-    """``used``: variables whose values are put in there."""
+def _verdict(decision: Reached, used: Sequence[Credential]) -> Verdict:
+    """``used``: what is put in there."""
     allowed, notes = isinstance(decision, Reachable), list[str]()
     if isinstance(decision, Reachable) and decision.inspects and not decision.act.method:
         notes.append("what is asked there is looked into, inside TLS too, and decided request by request")
-    if allowed and used:
-        notes.append(f"inside TLS the value of {', '.join(used)} is put in, which commands don't see")
+    for each in used if allowed else ():
+        notes.append(f"inside TLS the value of {each.variable} is put in, which commands don't see; it comes from {each.source.described}")
     if allowed and isinstance(decision.act.host, str):
         notes.append("where the name leads is judged when it is connected to: public addresses, or such as a rule names")
     why = decision.why

@@ -114,13 +114,18 @@ def _announce(prepared: Prepared) -> None:
     for row in prepared.plan.coverage:
         if row.state != "enforced":
             paper.note(f"{row.rule} is {row.state}: {'; '.join(row.loses)}")
-    if prepared.withheld:
-        paper.note(f"withheld from the environment: {', '.join(prepared.withheld)} (--pass NAME passes one)")
+    withheld = _withheld(prepared)
+    if withheld:
+        paper.note(f"withheld from the environment: {', '.join(withheld)} (--pass NAME passes one)")
+    if prepared.placeholders:
+        paper.note(f"placeholders in the environment: {', '.join(prepared.placeholders)} (the proxy knows what they stand for)")
 
 
 def _show(prepared: Prepared, given: Given) -> int:
     from houseroom.frontends.cli import paper
 
+    if prepared.inspection:
+        prepared.inspection.check(prepared.placed, os.environb)
     if given.flag("json"):
         paper.put_json(
             {
@@ -129,7 +134,8 @@ def _show(prepared: Prepared, given: Given) -> int:
                 "command": list(given.words),
                 "steps": [{"step": type(step).__name__, **_fields(step)} for step in prepared.plan.steps],
                 "coverage": coverage(prepared),
-                "withheld": list(prepared.withheld),
+                "withheld": _withheld(prepared),
+                "placeholders": list(prepared.placeholders),
             }
         )
         return 0
@@ -137,6 +143,11 @@ def _show(prepared: Prepared, given: Given) -> int:
 
     paper.put(paper.clean(render.as_text(prepared.plan)))
     return 0
+
+
+def _withheld(prepared: Prepared) -> list[str]:
+    """Before the start there is nothing in the place of a credential yet."""
+    return [name for name in prepared.withheld if name not in prepared.placeholders]
 
 
 def coverage(prepared: Prepared) -> list[dict[str, object]]:

@@ -21,7 +21,7 @@ RULES = (
     Option(("--pass",), "NAME", "Pass a variable that would be withheld.", repeat=True, group=OWN),
     Option(("--net",), "REACH", "The network: none, listed hosts, or open: the host's own.", choices=("none", "listed", "open"), group=OWN),
     Option(("--allow",), "HOST", "A host that may be reached: pypi.org, *.example.org:443.", repeat=True, group=OWN),
-    Option(("--credential",), "TEXT", "'NAME HOST': only the proxy knows NAME's value, and HOST gets it.", repeat=True, group=OWN),
+    Option(("--credential",), "TEXT", "'NAME HOST [from SOURCE]': HOST gets the value, commands a placeholder.", repeat=True, group=OWN),
     Option(("--upstream",), "PROXY", "Listed hosts by the host's own proxy: host, or none.", choices=("none", "host"), group=OWN),
     Option(("--publish",), "PORT", "A port of the sandbox that this host reaches at its own loopback.", repeat=True, group=OWN),
     Option(("--socket",), "PATH", "A Unix socket of the host that may be connected to.", repeat=True, group=OWN),
