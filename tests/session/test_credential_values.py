@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -243,6 +244,24 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_a_program_ends_with_who_started_it(place: Place) -> None:
+    place.program(f"#!/bin/sh\necho $$ > {place.home}/pid\nexec sleep 1000\n")
+    act = f"from houseroom.session import printed; printed.run(({str(place.bin / 'teller')!r},), {place.environ!r})"
+    source = str(Path(printed.__file__).parents[2])
+    with subprocess.Popen([sys.executable, "-c", act], env={"PYTHONPATH": source}) as asking:
+        try:
+            until = time.monotonic() + 20
+            while not (place.home / "pid").exists() or not (place.home / "pid").read_text():
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        finally:
+            asking.kill()
+    pid = int((place.home / "pid").read_text())
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not alive(pid)
+
+
 def test_what_a_program_leaves_running_is_not_waited_for(place: Place) -> None:
     path = place.program(f"#!/bin/sh\nsleep 1000 & echo $! > {place.home}/pid; echo {TOKEN}\n")
     try:
@@ -333,7 +352,16 @@ def test_no_variable_leads_a_program_to_what_commands_wrote(place: Place) -> Non
 
 def test_a_place_counts_by_its_whole_name(place: Place) -> None:
     writable = Writable(place.policy())
-    for text in (f"{place.workspace}", f"-I{place.workspace}/x", f"x={place.workspace}:y", f"'{place.workspace}'", f"{place.home}/./work"):
+    relative = str(place.workspace)[1:]  # from the root, in which programs are run
+    for text in (
+        f"{place.workspace}",
+        f"-I{place.workspace}/x",
+        f"x={place.workspace}:y",
+        f"'{place.workspace}'",
+        f"{place.home}/./work",
+        relative,
+        f"usr/lib:{relative}/src",
+    ):
         assert writable.named_in(text), text
     for text in (f"{place.workspace}shop", f"{place.workspace}-2/x", f"{place.workspace}.bak", str(place.home), "work", ""):
         assert not writable.named_in(text), text

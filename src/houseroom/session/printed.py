@@ -16,6 +16,7 @@ from select import POLLIN, poll
 from subprocess import DEVNULL, PIPE, Popen
 from time import monotonic
 
+from houseroom.enforce.linux import process_sys
 from houseroom.errors import PolicyError
 from houseroom.policy.variables import value_looks_secret
 from houseroom.session.writable import Writable
@@ -100,21 +101,13 @@ def run(words: Sequence[str], environ: Mapping[bytes, bytes], seconds: float = S
     """
     former = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # who ignores it is not told how a child ended (wait(2))
     try:
-        process = Popen(
-            [os.fsencode(word) for word in words],
-            cwd="/",
-            env=dict(environ),
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=PIPE,
-            start_new_session=True,
-        )
-        with process:
-            try:
-                out, err = _listen(process, seconds)
-            except BaseException:
-                os.killpg(process.pid, _signal.SIGKILL)  # it is a child until it is waited for, so the number is its own
-                raise
+        process = _begin(words, environ)
+        try:
+            out, err = _listen(process, seconds)
+            process.wait()
+        except BaseException:
+            _end(process)
+            raise
     except OSError as error:
         raise PolicyError(f"{words[0]} can't be run: {error.strerror}") from None
     finally:
@@ -126,10 +119,39 @@ def run(words: Sequence[str], environ: Mapping[bytes, bytes], seconds: float = S
     return out
 
 
+def _begin(words: Sequence[str], environ: Mapping[bytes, bytes]) -> Popen[bytes]:
+    """It ends with us, however we end, but for what runs with other rights (PR_SET_PDEATHSIG(2const))."""
+
+    def settle() -> None:  # in a process with one thread, as each is that starts sandboxes
+        process_sys.prctl(process_sys.PR_SET_PDEATHSIG, _signal.SIGKILL)
+
+    argv = [os.fsencode(word) for word in words]
+    return Popen(
+        argv,
+        cwd="/",
+        env=dict(environ),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+        preexec_fn=settle,  # noqa: PLW1509
+    )
+
+
+def _end(process: Popen[bytes]) -> None:
+    """Kill it with what it has started; it is a child until it is waited for, so the number is its own."""
+    try:
+        os.killpg(process.pid, _signal.SIGKILL)
+    except OSError:
+        return  # it has other rights than we, and is not ours to wait for
+    process.wait()
+
+
 def _listen(process: Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
     """What it prints on both streams until it has ended; what it leaves running is not waited for. Raises PolicyError."""
     out, err = bytearray(), bytearray()
-    heard = {stream.fileno(): kept for stream, kept in ((process.stdout, out), (process.stderr, err)) if stream}
+    streams = [stream for stream in (process.stdout, process.stderr) if stream]
+    heard = {stream.fileno(): kept for stream, kept in zip(streams, (out, err))}
     alive = os.pidfd_open(process.pid)
     try:
         waiting, until, ended = poll(), monotonic() + seconds, False
@@ -153,6 +175,8 @@ def _listen(process: Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
                 raise PolicyError(f"it printed more than {LARGEST} bytes")
             del err[:-_TOLD]
     finally:
+        for stream in streams:
+            stream.close()
         os.close(alive)
     return bytes(out), bytes(err)
 

@@ -42,11 +42,13 @@ class Writable:
     def named_in(self, text: str) -> bool:
         """Whether a text, as an argument or a variable's value, leads to such a place.
 
-        Its name counts anywhere in it; behind a link, a path that stands by itself, or behind ``:`` or ``=``.
+        Its name counts anywhere in it; behind a link, a path that stands by itself, or behind ``:`` or ``=``. What is relative is taken
+        from the root.
         """
         if any(_mentions(text, root) for root in self.roots):
             return True
-        return any(part[:1] == "/" and bool(self.on_way_to(part)) for part in text.replace("=", ":").split(":"))
+        paths = (part if part[:1] == "/" else f"/{part}" for part in set(text.replace("=", ":").split(":")) if part)
+        return any(self.on_way_to(path) for path in paths if os.path.lexists(f"/{path.lstrip('/').partition('/')[0]}"))
 
 
 def _mentions(text: str, place: str) -> bool:
