@@ -157,14 +157,17 @@ def test_a_file_that_has_another_name(place: Place) -> None:
     assert only(place.read("T x.org from file:~/hidden/token")) == TOKEN.encode()
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFDIR, stat.S_IFSOCK])
-def test_only_a_regular_file_is_read(place: Place, kind: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [(stat.S_IFIFO, "is not a regular file"), (stat.S_IFDIR, "is not a regular file"), (stat.S_IFSOCK, "can't be read: No such device")],
+)
+def test_only_a_regular_file_is_read(place: Place, kind: int, says: str) -> None:
     path = place.hidden / "odd"
     if kind == stat.S_IFDIR:
         path.mkdir()
     else:
         os.mknod(path, kind | 0o600)
-    refused(lambda: place.read(f"T x.org from file:{path}"))
+    assert says in refused(lambda: place.read(f"T x.org from file:{path}"))
 
 
 # -- variables ------------------------------------------------------------------------------------------------------------
@@ -214,6 +217,7 @@ def test_each_source_is_asked_once(place: Place) -> None:
         (f"echo {TOKEN}; exit 3", "it ended with status 3"),
         (f"echo {TOKEN}; kill -9 $$", "it ended with signal 9"),
         (f"echo not me >&2; echo {TOKEN} {OTHER} >&2; echo {TOKEN}; exit 1", "It said: not me\n… …"),
+        ("echo ab/cd/ef.gh; echo no ab/cd/ef.gh here >&2; exit 1", "It said: no … here"),
         ("echo '\033[31mred\033[0m' >&2; exit 1", "It said: [31mred [0m"),
         ("head -c 100000 /dev/zero | tr '\\0' a", "printed more than 8192 bytes"),
         ("exec /nowhere/at/all", "it ended with status 127"),
@@ -281,9 +285,27 @@ def test_who_ignores_its_children_hears_of_a_failure_too(place: Place) -> None:
         signal.signal(signal.SIGCHLD, former)
 
 
-def test_a_program_has_no_terminal_no_input_and_the_root_as_its_directory(place: Place) -> None:
-    place.program(f'#!/bin/sh\n[ "$(pwd)" = / ] && ! read x && ! ( : < /dev/tty ) 2> /dev/null && echo {TOKEN}\n')
+def test_a_program_has_no_input_and_the_root_as_its_directory(place: Place) -> None:
+    place.program(f'#!/bin/sh\n[ "$(pwd)" = / ] && ! read x && echo {TOKEN}\n')
     assert only(place.read("T x.org from command:teller")) == TOKEN.encode()
+
+
+def test_a_program_has_no_terminal(place: Place) -> None:
+    """Where who asks it has one, as every child of theirs has."""
+    place.program("#!/bin/sh\n( : < /dev/tty ) 2> /dev/null && echo terminal || echo none\n")
+    act = f"""
+import os, pty, subprocess
+pid, outer = pty.fork()
+if pid:
+    print(os.read(outer, 1000).decode())
+else:
+    from houseroom.session import printed
+    argv = ({str(place.bin / "teller")!r},)
+    os.write(1, subprocess.run(argv, stdout=subprocess.PIPE).stdout + printed.run(argv, {place.environ!r}))
+"""
+    source = str(Path(printed.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", act], env={"PYTHONPATH": source}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["terminal", "none"]
 
 
 def test_no_program_that_commands_may_write(place: Place) -> None:
