@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from test_parse import MISTAKES, WHOLE
 
-from houseroom.policy import units
+from houseroom.errors import PolicyError
+from houseroom.policy import credentials, units
 from houseroom.policy.keys import TABLE, reference
-from houseroom.policy.schema import DURATION_PATTERN, SIZE_PATTERN, json_schema
+from houseroom.policy.schema import CREDENTIAL_PATTERN, DURATION_PATTERN, SIZE_PATTERN, json_schema
 
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int}
 WORDS = {
@@ -74,6 +75,22 @@ def test_patterns_agree_with_the_parser(text: str) -> None:
             assert re.search(pattern, text) is None
         else:
             assert re.search(pattern, text)
+
+
+@pytest.mark.parametrize("head", ["T x.org", "_t9 x.org:8443", "9T x.org", "T-x x.org", "T", "T  x.org", " T x.org"])
+@pytest.mark.parametrize(
+    "tail",
+    ["", " from env:A", " from env:", " from env:A-B", " from file:/a b", " from file:~/a", " from file:~a", " from file:a", " from file:",
+     " from command:gh auth 'x y'", " from command:", " from keyring:https://x.org/ann", " from keyring:ann", " from keyring:/ann",
+     " from ", " from", " from gh", " file:/a", " from files:/a"],
+)  # fmt: skip
+def test_the_pattern_of_credentials_agrees_with_the_parser(head: str, tail: str) -> None:
+    try:
+        credentials.parse(head + tail)
+    except PolicyError:
+        assert re.search(CREDENTIAL_PATTERN, head + tail) is None
+    else:
+        assert re.search(CREDENTIAL_PATTERN, head + tail)
 
 
 def test_the_reference_names_every_key() -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SIZE_PATTERN = "^[0-9]*[1-9][0-9]*[BKMGT]$"
 DURATION_PATTERN = r"^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]+)?s)?$"
+_NAME = "[A-Za-z_][A-Za-z0-9_]*"
+CREDENTIAL_PATTERN = f"^{_NAME} [^ /]+( from (env:{_NAME}|file:~?/.+|command:.+|keyring:.+/.+))?$"
 
 
 def json_schema() -> dict[str, object]:
@@ -52,6 +54,8 @@ def _key(key: Key) -> dict[str, object]:
 def _subject(key: Key) -> dict[str, object]:
     if key.kind == keys.PORTS:
         return {"type": "integer", "minimum": 1, "maximum": 65535}
+    if key.kind == keys.CREDENTIALS:
+        return {"type": "string", "pattern": CREDENTIAL_PATTERN}
     if key.choices:
         return {"type": "string", "enum": list(key.choices)}
     return {"type": "string", "minLength": 1}
