@@ -333,7 +333,16 @@ def test_no_program_that_commands_may_write(place: Place) -> None:
     ):
         said = refused(lambda source=source: place.read(f"T x.org from command:{source}"))  # type: ignore[misc]
         assert f"lies where commands may write ({place.workspace})" in said, source
-    assert "its interpreter has no whole path" in refused(lambda: place.read("T x.org from command:nowhere"))
+    place.program(f"#!/bin/sh {own}/teller\n", place.bin / "given")
+    place.program(f"#!/usr/bin/env -S sh {place.bin}/link\n", place.bin / "given-more")
+    for source in ("given", "given-more"):
+        said = refused(lambda source=source: place.read(f"T x.org from command:{source}"))  # type: ignore[misc]
+        assert "leads where commands may write" in said
+    before = "/bin/sh"
+    for number in range(5):
+        before = str(place.program(f"#!{before}\n", place.bin / f"chain{number}"))
+    assert "one after the other" in refused(lambda: place.read(f"T x.org from command:{before}"))
+    assert "has an interpreter without a whole path" in refused(lambda: place.read("T x.org from command:nowhere"))
     for argument in (f"{own}/teller", f"-c '. {own}/teller'", f"--config={place.bin}/door/x", f"a:{place.bin}/link"):
         said = refused(lambda argument=argument: place.read(f"T x.org from command:good {argument}"))  # type: ignore[misc]
         assert "its argument" in said and "leads where commands may write" in said

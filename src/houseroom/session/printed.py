@@ -33,6 +33,7 @@ LARGEST: Final = 8192  # bytes that it may print
 _TOLD = 2000  # bytes of its last words that are shown
 _SCRIPTS = 4  # that interpret one another (execve(2), Linux 5.1)
 _HEAD = 256  # bytes of a script that the kernel looks at (BINPRM_BUF_SIZE)
+_SHORT = 8  # characters of a word that may be a part of one
 _LONG = 16  # characters of a word that may be a secret by its form
 _MOVE = "Name a program that lies elsewhere, or add --protect for it where no directory above it is writable."
 
@@ -76,10 +77,13 @@ def _check(writable: Writable, program: str) -> None:
             raise PolicyError(f"{program} can't be run: {error.strerror}") from None
         if head[:2] != b"#!":
             return
-        interpreter = head[2:].partition(b"\n")[0].split()[:1] or [b""]
-        program = os.fsdecode(interpreter[0])
-        if program[:1] != "/":
-            raise PolicyError("its interpreter has no whole path", hint="Its first line begins with #! and a path such as /bin/sh.")
+        interpreter, *rest = os.fsdecode(head[2:].partition(b"\n")[0].partition(b"\0")[0]).split() or [""]
+        if interpreter[:1] != "/":
+            raise PolicyError(f"{program} has an interpreter without a whole path", hint="Its first line is #! and a path such as /bin/sh.")
+        if any(map(writable.named_in, rest)):
+            raise PolicyError(f"the first line of {program} leads where commands may write", hint=_MOVE)
+        program = interpreter
+    raise PolicyError("its interpreters are scripts themselves, one after the other", hint="Name the last of them, with its arguments.")
 
 
 def variables(placed: PlacedPolicy, environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -184,8 +188,8 @@ def _listen(process: Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
 def last_words(err: bytes, out: bytes) -> str:
     """What a program said at its end, for people: without what it printed as its answer, and without what may be a secret."""
     text = err.decode("utf-8", "replace")
-    for line in out.decode("utf-8", "replace").split():
-        text = text.replace(line, "…")
+    for word in out.decode("utf-8", "replace").split():
+        text = text.replace(word, "…") if len(word) >= _SHORT else text
     shown = "".join(char if char.isprintable() or char == "\n" else " " for char in text).strip()
     return f"It said: {_veiled(shown)}" if shown else ""
 
