@@ -14,6 +14,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from runner import Bench, Outcome, alive
 
 Talk = Callable[[socket.socket], None]
@@ -265,6 +266,12 @@ def proxies(world: World, *others: int) -> list[int]:
         except OSError:
             continue  # it has just ended
     return found
+
+
+def need_sight() -> None:
+    """The proxy is not dumpable: only root sees its descriptors."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to look into the proxy")
 
 
 def watched(proxy: int) -> set[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from runner import Bench, Outcome, eventually
-from small_world import GOOD, World, made, outcomes, proxies, status, watched
+from small_world import GOOD, World, made, need_sight, outcomes, proxies, status, watched
 
 pytestmark = pytest.mark.needs("userns")
 
@@ -45,12 +45,6 @@ def settled(world: World, supervisor: int) -> bool:
         return len(found) == 1 and os.getsid(found[0]) == found[0] and status(found[0])["NoNewPrivs"] == 1
     except OSError:
         return False
-
-
-def need_sight() -> None:
-    """The proxy is not dumpable: only root sees its descriptors."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to look into the proxy")
 
 
 def gone(world: World) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from authority_kit import OuterAuthority
 from runner import Bench, Outcome, eventually, lacking
-from small_world import GOOD, World, made, proxies, watched
+from small_world import GOOD, World, made, need_sight, proxies, watched
 from test_egress_upstream import Corporation
 
 pytestmark = pytest.mark.needs("userns")
@@ -338,6 +338,7 @@ def test_sessions_of_an_application(world: World, bench: Bench, outer: Outer) ->
 
 @pytest.mark.parametrize("end", ["command", "supervisor"])
 def test_the_proxy_holds_nothing_of_the_caller_and_ends_with_its_sandbox(world: World, outer: Outer, end: str) -> None:
+    need_sight()
     process = world.start(["sh", "-c", "echo READY; read line"], *rules(1))
     try:
         assert b"READY" in Bench.until_ready(process)
